@@ -1,0 +1,3 @@
+"""The code of the book: one file a paper, and what the chapters need around them."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,68 @@
+r"""Attention, the one block that the transformers of this book share.
+
+Vaswani et al., "Attention Is All You Need", NIPS 2017 (arXiv:1706.03762), section 3.2. Parameter names are those of timm
+and of the MAE and Swin releases: one projection `qkv` for queries, keys and values, and `proj` behind the heads.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    r"""$\mathrm{softmax}(QK^\top/\sqrt d)\,V$ and its weights, as equation (1) says it: to read, to draw, to test against.
+
+    Args:
+        q: queries (..., N, d).
+        k: keys (..., M, d).
+        v: values (..., M, d_v).
+        mask: what is added to the scores, broadcastable to (..., N, M); `-inf` forbids a pair.
+
+    Returns:
+        The mixed values (..., N, d_v) and the weights (..., N, M), each row of which sums to 1.
+    """
+    scores = torch.einsum("...nd,...md->...nm", q, k) / math.sqrt(q.shape[-1])
+    if mask is not None:
+        scores = scores + mask
+    weights = scores.softmax(dim=-1)
+    return torch.einsum("...nm,...md->...nd", weights, v), weights
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention (section 3.2.2) over tokens (B, N, dim).
+
+    Args:
+        dim: width of a token.
+        num_heads: number of heads; it must divide `dim`.
+        qkv_bias: whether the projection to queries, keys and values has a bias.
+
+    Raises:
+        ValueError: where `num_heads` does not divide `dim`, or the tokens have another width.
+    """
+
+    def __init__(self, dim: int, num_heads: int = 8, qkv_bias: bool = True):
+        super().__init__()
+        if dim < 1 or num_heads < 1 or dim % num_heads:
+            raise ValueError(f"num_heads must divide dim, got num_heads={num_heads} and dim={dim}")
+        self.dim = dim
+        self.num_heads = num_heads
+        self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
+        self.proj = nn.Linear(dim, dim)
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Tokens (B, N, dim) to tokens (B, N, dim); `mask` is added to the scores, broadcastable to (B, heads, N, N)."""
+        mixed = F.scaled_dot_product_attention(*self.heads(x), attn_mask=mask)  # (B, heads, N, dim / heads)
+        return self.proj(mixed.transpose(1, 2).flatten(2))
+
+    def weights(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """The attention weights (B, heads, N, N) that `forward` uses and does not keep."""
+        return attention(*self.heads(x), mask)[1]
+
+    def heads(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values of tokens (B, N, dim), each (B, heads, N, dim / heads)."""
+        if x.ndim != 3 or x.shape[-1] != self.dim:
+            raise ValueError(f"x must have shape (B, N, {self.dim}), got {tuple(x.shape)}")
+        qkv = self.qkv(x).unflatten(-1, (3, self.num_heads, -1))  # (B, N, 3, heads, dim / heads)
+        return qkv.permute(2, 0, 3, 1, 4).unbind(0)

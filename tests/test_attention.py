@@ -1,0 +1,75 @@
+"""Attention against PyTorch's own, against its formula, and where it must refuse."""
+
+import pytest
+import torch
+
+from lib.attention import Attention, attention
+
+
+@pytest.fixture
+def block():
+    torch.manual_seed(0)
+    return Attention(dim=24, num_heads=3).double().eval()
+
+
+@pytest.fixture
+def tokens():
+    return torch.randn(2, 7, 24, generator=torch.Generator().manual_seed(1)).double()
+
+
+def theirs(block):
+    """`nn.MultiheadAttention` with the weights of `block`."""
+    peer = torch.nn.MultiheadAttention(block.dim, block.num_heads, batch_first=True).double().eval()
+    peer.load_state_dict({
+        "in_proj_weight": block.qkv.weight, "in_proj_bias": block.qkv.bias,
+        "out_proj.weight": block.proj.weight, "out_proj.bias": block.proj.bias,
+    })  # fmt: skip
+    return peer
+
+
+def test_equals_multihead_attention(block, tokens):
+    mixed, weights = theirs(block)(tokens, tokens, tokens, average_attn_weights=False)
+    assert torch.allclose(block(tokens), mixed, atol=1e-12)
+    assert torch.allclose(block.weights(tokens), weights, atol=1e-12)
+
+
+def test_equals_multihead_attention_under_a_mask(block, tokens):
+    causal = torch.full((7, 7), -torch.inf).triu(1).double()
+    mixed, weights = theirs(block)(tokens, tokens, tokens, attn_mask=causal, average_attn_weights=False)
+    assert torch.allclose(block(tokens, causal), mixed, atol=1e-12)
+    assert torch.allclose(block.weights(tokens, causal), weights, atol=1e-12)
+    assert block.weights(tokens, causal).triu(1).abs().max() == 0
+
+
+def test_weights_are_probabilities_and_order_does_not_matter(block, tokens):
+    assert torch.allclose(block.weights(tokens).sum(-1), torch.ones(2, 3, 7).double())
+    order = torch.randperm(7, generator=torch.Generator().manual_seed(2))
+    assert torch.allclose(block(tokens[:, order]), block(tokens)[:, order], atol=1e-12)
+
+
+def test_one_key_returns_its_value():
+    q, k, v = torch.randn(4, 5), torch.randn(1, 5), torch.randn(1, 3)
+    mixed, weights = attention(q, k, v)
+    assert torch.equal(weights, torch.ones(4, 1))
+    assert torch.allclose(mixed, v.expand(4, 3))
+
+
+def test_meta_compile_and_autocast(block, tokens):
+    with torch.device("meta"):
+        assert Attention(8, 2)(torch.empty(2, 3, 8)).shape == (2, 3, 8)
+    compiled = torch.compile(block, backend="eager", fullgraph=True)
+    assert torch.allclose(compiled(tokens), block(tokens))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert block.float()(tokens.float()).dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("dim, num_heads", [(10, 3), (0, 1), (8, 0), (4, 8)])
+def test_heads_must_divide_the_width(dim, num_heads):
+    with pytest.raises(ValueError, match="num_heads must divide dim"):
+        Attention(dim, num_heads)
+
+
+@pytest.mark.parametrize("shape", [(7, 24), (2, 7, 23), (1, 2, 7, 24)])
+def test_tokens_must_fit(block, shape):
+    with pytest.raises(ValueError, match=r"x must have shape \(B, N, 24\)"):
+        block(torch.zeros(shape).double())
