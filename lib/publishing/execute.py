@@ -1,0 +1,149 @@
+"""Re-run the notebooks whose stored outputs are stale: `python -m lib.publishing.execute`.
+
+A notebook is written only when every cell ran; until then the old file stays as it is. `--check` runs
+nothing: it names the stale notebooks, and those not stored in normal form, and ends with status 1 when there
+is one.
+"""
+
+import argparse
+import copy
+import json
+import os
+import re
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+
+from lib.publishing import fingerprint, notebooks
+
+CELL_TIMEOUT = 600  # seconds
+
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")  # of tracebacks, unreadable in a log
+
+
+def execute(path: Path, root: Path) -> None:
+    """Run the notebook at `path` from top to bottom, in its own folder, and store it with its fingerprint.
+
+    Raises what the cell raised as `nbclient.exceptions.CellExecutionError`, `NotebookError` for outputs that
+    cannot be stored, and `ValueError` when a file of `lib` that it used was changed while it ran. Then
+    nothing is written.
+    """
+    before = fingerprint.digests(fingerprint.all_files(root), root)
+    notebook = copy.deepcopy(notebooks.read(path))
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = [], None
+    notebook.cells.append(nbformat.v4.new_code_cell(fingerprint.IMPORTED))
+    client = NotebookClient(
+        notebook,
+        timeout=CELL_TIMEOUT,
+        kernel_name="python3",
+        resources={"metadata": {"path": str(path.parent)}},
+        store_widget_state=False,
+        extra_arguments=["--IPKernelApp.log_level=ERROR"],  # else each start warns of TCP
+    )
+    client.execute()
+    imported = json.loads(notebook.cells.pop().outputs[0].text)
+    used = fingerprint.digests(fingerprint.files(imported, root), root)
+    if moved := [name for name in used if used[name] != before.get(name)]:
+        raise ValueError(f"{path}: {', '.join(moved)} changed while it ran; run it again")
+    notebook = notebooks.normalise(notebook)
+    fingerprint.record(notebook, used)
+    notebooks.write(notebook, path)
+
+
+def faults(path: Path, root: Path) -> list[str]:
+    """Why the notebook at `path` may not stay as it is stored: stale, not in normal form, too large."""
+    found = fingerprint.stale(path, root)
+    notebook = notebooks.read(path)
+    try:
+        if notebooks.normalise(notebook) != notebook:
+            found.append("it is not in the form in which `make execute` stores notebooks")
+    except notebooks.NotebookError as error:
+        found.append(str(error))
+    if path.stat().st_size > notebooks.LARGEST:
+        found.append(f"it has {path.stat().st_size:,} bytes; wanted at most {notebooks.LARGEST:,}")
+    return found
+
+
+def choose(chapter: str | None, root: Path) -> list[Path]:
+    """The notebooks to look at: all, or the one whose path ends in `chapter`: `vae`, `1-autoencoders/vae`.
+
+    Raises `ValueError` when `chapter` names no notebook of `_toc.yml`, or more than one.
+    """
+    every = notebooks.chapters(root)
+    if chapter is None:
+        return every
+    names = {path: path.relative_to(root).with_suffix("") for path in every}
+    wanted = tuple(chapter.removesuffix(".ipynb").split("/"))
+    chosen = [path for path, name in names.items() if name.parts[-len(wanted) :] == wanted]
+    if len(chosen) != 1:
+        listed = ", ".join(map(str, names.values())) or "none"
+        raise ValueError(f"chapter: wanted one of {listed}; got {chapter!r}: {len(chosen)} of them")
+    return chosen
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command; returns the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--chapter", help="one chapter: vae, or 1-autoencoders/vae")
+    parser.add_argument("--force", action="store_true", help="re-run even what is fresh")
+    parser.add_argument("--check", action="store_true", help="run nothing; fail if a notebook is stale")
+    parser.add_argument("--root", type=Path, default=Path(), help="the repository's folder")
+    options = parser.parse_args(arguments)
+    root = options.root.resolve()
+    try:
+        chosen = choose(options.chapter, root)
+    except ValueError as error:
+        parser.error(str(error))
+    if options.check:
+        return _check(chosen, root)
+    failed = [path for path in chosen if not _refresh(path, root, options.force)]
+    return 1 if failed else 0
+
+
+def _check(chosen: list[Path], root: Path) -> int:
+    bad = {path.relative_to(root): found for path in chosen if (found := faults(path, root))}
+    for name, found in bad.items():
+        for fault in found:
+            print(f"{name}: {fault}")
+    print(f"{len(chosen) - len(bad)} of {len(chosen)} notebooks hold the outputs of their code")
+    if bad:
+        print("`make execute` runs the others again")
+    return 1 if bad else 0
+
+
+def _refresh(path: Path, root: Path, force: bool) -> bool:
+    """Run one notebook if it must be, and say what was done; False when it failed."""
+    name = path.relative_to(root)
+    reasons = fingerprint.stale(path, root) or (["--force"] if force else [])
+    start = time.monotonic()
+    try:
+        if reasons:
+            print(f"{name}: running, since " + "; ".join(reasons), flush=True)
+            execute(path, root)
+        elif faults(path, root):
+            notebooks.write(notebooks.normalise(notebooks.read(path)), path)
+            print(f"{name}: fresh, stored again in normal form")
+            return True
+        else:
+            print(f"{name}: fresh")
+            return True
+    except (CellExecutionError, CellTimeoutError, DeadKernelError, ValueError) as error:
+        seconds = time.monotonic() - start
+        print(f"{name}: FAILED after {seconds:.0f} s, the stored file is untouched", flush=True)
+        print(_COLOUR.sub("", str(error)), flush=True)
+        return False
+    seconds, size = time.monotonic() - start, path.stat().st_size / 1000
+    print(f"{name}: stored after {seconds:.0f} s, {size:,.0f} kB", flush=True)
+    return True
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("OMP_NUM_THREADS", "2")
+    sys.exit(main())
