@@ -1,7 +1,7 @@
 r"""Attention, the one block that the transformers of this book share.
 
-Vaswani et al., "Attention Is All You Need", NIPS 2017 (arXiv:1706.03762), section 3.2. Parameter names are those of timm
-and of the MAE and Swin releases: one projection `qkv` for queries, keys and values, and `proj` behind the heads.
+Vaswani et al., "Attention Is All You Need", NIPS 2017 (arXiv:1706.03762), section 3.2. Parameter names are those of
+timm and of the MAE and Swin releases: one projection `qkv` for queries, keys and values, and `proj` behind the heads.
 """
 
 import math
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    r"""$\mathrm{softmax}(QK^\top/\sqrt d)\,V$ and its weights, as equation (1) says it: to read, to draw, to test against.
+    r"""$\mathrm{softmax}(QK^\top/\sqrt d)\,V$ and its weights, as equation (1) says it: to read, draw and test.
 
     Args:
         q: queries (..., N, d).
@@ -52,7 +52,7 @@ class Attention(nn.Module):
         self.proj = nn.Linear(dim, dim)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Tokens (B, N, dim) to tokens (B, N, dim); `mask` is added to the scores, broadcastable to (B, heads, N, N)."""
+        """Mixed tokens (B, N, dim); `mask` is added to the scores and broadcasts to (B, heads, N, N)."""
         mixed = F.scaled_dot_product_attention(*self.heads(x), attn_mask=mask)  # (B, heads, N, dim / heads)
         return self.proj(mixed.transpose(1, 2).flatten(2))
 

@@ -56,16 +56,18 @@ def decoder(latent_dim: int, network: str = "mlp", image_shape: tuple[int, int, 
 
 @torch.no_grad()
 def start_at_mean(decoder: nn.Sequential, images: Tensor) -> None:
-    """Sets the last bias of `decoder` so that, before training, it draws about the mean of `images` (N, C, H, W) in [0, 1].
+    """Sets the last bias of `decoder` so that, untrained, it draws about the mean of `images` (N, C, H, W) in [0, 1].
 
-    The mean is what the squared error and the cross-entropy ask for when the code says nothing yet. The bias holds log-odds, so
-    the mean is kept between 0.01 and 0.99. A convolution has one bias a channel and gets the mean of the channel.
+    The mean is what the squared error and the cross-entropy ask for when the code says nothing yet. The bias holds
+    log-odds, so the mean is kept between 0.01 and 0.99. A convolution has one bias a channel and gets its mean.
     """
     bias = [layer.bias for layer in decoder if hasattr(layer, "bias")][-1]
     mean = images.mean(0)
     mean = mean.flatten() if bias.numel() == mean.numel() else mean.flatten(1).mean(1)
     if bias.shape != mean.shape:
-        raise ValueError(f"images must have {bias.numel()} channels or pixels as the decoder has, got {tuple(images.shape)}")
+        raise ValueError(
+            f"images must have {bias.numel()} channels or pixels as the decoder has, got {tuple(images.shape)}"
+        )
     bias.copy_(mean.clamp(0.01, 0.99).logit())
 
 

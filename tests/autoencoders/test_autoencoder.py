@@ -122,10 +122,13 @@ def test_wrong_pixels_are_named(value):
         ({"latent_dim": 0}, "latent_dim must be an integer of at least 1, got 0"),
         ({"latent_dim": 2.5}, "latent_dim must be an integer"),
         ({"latent_dim": True}, "latent_dim must be an integer"),
-        ({"network": "vit"}, "network must be \"mlp\" or \"conv\", got 'vit'"),
+        ({"network": "vit"}, 'network must be "mlp" or "conv", got \'vit\''),
         ({"image_shape": (28, 28)}, "image_shape must be three positive integers"),
         ({"image_shape": (1, 0, 28)}, "image_shape must be three positive integers"),
-        ({"network": "conv", "image_shape": (1, 30, 28)}, "divisible by 4 for the conv network, got 30 and 28"),
+        (
+            {"network": "conv", "image_shape": (1, 30, 28)},
+            "divisible by 4 for the conv network, got 30 and 28",
+        ),
     ],
 )
 def test_bad_settings_are_named(model, arguments, message):
@@ -134,5 +137,5 @@ def test_bad_settings_are_named(model, arguments, message):
 
 
 def test_integer_images_are_refused():
-    with pytest.raises(ValueError, match="x must be floating point, got torch.uint8"):
+    with pytest.raises(ValueError, match=r"x must be floating point, got torch\.uint8"):
         Autoencoder(3).encode(torch.zeros(2, 1, 28, 28, dtype=torch.uint8))

@@ -1,0 +1,143 @@
+"""One judgement of a step: on random finite models where there are laws, and by algebra."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import sympy as sp
+from sympy.core.function import AppliedUndef
+
+from lib.notebook.formulas.algebra import Algebra, OpenLength, has_vectors
+from lib.notebook.formulas.concrete import Definitions, concrete
+from lib.notebook.formulas.equality import POINTS, Comparison
+from lib.notebook.formulas.exact import Refused
+from lib.notebook.formulas.expression import Density, Expression, Symbol, walk
+from lib.notebook.formulas.finite import Finite, NotFinite
+from lib.notebook.formulas.law import Law
+from lib.notebook.formulas.printing import latex
+
+DIMENSIONS = (1, 2, 3)
+
+
+class Undecided(Refused):
+    """What sympy knows about the parts of a line does not settle it."""
+
+
+class Checker:
+    """Judges steps under one set of laws, definitions, sizes and a dimension."""
+
+    def __init__(self, laws, where: dict | None, sizes: dict | None, dimension: Symbol | None):
+        for law in laws:
+            if not isinstance(law, Law):
+                raise ValueError(f"laws: wanted a sequence of Law, got {law!r}")
+        for s, values in (sizes or {}).items():
+            if not (isinstance(s, Symbol) and s.domain == "integer" and values and all(type(v) is int for v in values)):
+                raise ValueError(
+                    f"sizes: wanted integer symbols with a sequence of integers each, got {s!r}: {values!r}"
+                )
+        self.definitions, self.dimension = Definitions(where), dimension
+        # A line about laws may hold for every law, whatever Gaussians the definitions make of them.
+        others = {key: f for key, f in (where or {}).items() if not isinstance(key, Density)}
+        self.any_law = self.definitions if len(others) == len(where or {}) else Definitions(others)
+        self.sizes = [dict(zip(sizes, at)) for at in product(*sizes.values())] if sizes else [{}]
+        self.size_text = "; ".join(
+            f"${latex(s)} = {', '.join(map(str, values))}$" for s, values in (sizes or {}).items()
+        )
+        laws = [law for law in laws if law.factors]
+        self.finite = Finite(laws, self.definitions, self.sizes) if laws else None
+        self.algebras: dict = {}
+        self.values: dict = {}
+
+    def check(self, lhs: Expression, rhs: Expression, relation: str, of: tuple) -> str | None:
+        """None if the relation is proved, else what was done instead; raises ``Refused`` if it fails."""
+        note, problem = None, None
+        if self.finite:
+            try:
+                note = self.finite.holds(lhs, rhs, relation, of) + (f", {self.size_text}" if self.size_text else "")
+            except NotFinite as reason:
+                problem = Refused(str(reason))
+            except Refused as reason:  # not the last word where a law is a Gaussian by definition
+                parts = [p for side in (lhs, rhs) for p in walk(concrete(side)) if isinstance(p, Density)]
+                if all(self.definitions.of(p) is None for p in parts):
+                    raise
+                problem = reason
+        try:
+            return self.by_algebra(lhs, rhs, relation, of, every_size=note is None)
+        except Undecided as reason:
+            if note is None:
+                raise problem or reason from None
+        return note
+
+    def by_algebra(self, lhs, rhs, relation, of, every_size: bool) -> str | None:
+        """As ``check``: for all sizes at once, for every law, or at each size; else ``Undecided``."""
+        for definitions in dict.fromkeys((self.definitions, self.any_law)):
+            try:
+                return self.at_sizes([{}], definitions, lhs, rhs, relation, of)
+            except Undecided as reason:
+                undecided = reason
+        if not every_size or self.sizes == [{}]:
+            raise undecided
+        note = self.at_sizes(self.sizes, self.definitions, lhs, rhs, relation, of)
+        return f"checked for {self.size_text}" + (f", {note}" if note else "")
+
+    def at_sizes(self, sizes: list[dict], definitions: Definitions, lhs, rhs, relation, of) -> str | None:
+        """Checks the relation at each of the sizes and, where vectors are coupled, in each dimension."""
+        parts = [p for side in (lhs, rhs) for p in self.all_parts(side)]
+        coupled = any(
+            p == self.dimension
+            or type(p).__name__ in ("Normal_", "KL_", "Expect_")
+            or getattr(p, "name", "") == "squared_norm"
+            for p in parts
+            if p == self.dimension or has_vectors(p)
+        )
+        dimensions = DIMENSIONS if coupled else (1,)
+        proved = [
+            self.at_one(self.algebra(size, n, definitions), lhs, rhs, relation, of)
+            for size in sizes
+            for n in dimensions
+        ]
+        notes = [f"checked in {dimensions[0]} to {dimensions[-1]} dimensions"] if coupled else []
+        return ", ".join(notes + ([] if all(proved) else [f"at {POINTS} random points to 40 digits"])) or None
+
+    def all_parts(self, e: Expression):
+        """Every part of ``e`` and of the definitions in it."""
+        for part in walk(concrete(e)):
+            yield part
+            formula = self.definitions.of(part)
+            if formula is not None:
+                yield from walk(formula)
+
+    def at_one(self, algebra: Algebra, lhs, rhs, relation, of) -> bool:
+        """Whether the relation is proved (else: tested) by one algebra."""
+        try:
+            a, a_open = self.value(algebra, lhs)
+            b, b_open = self.value(algebra, rhs)
+            free = [algebra.of(concrete(v, algebra.sizes), k) for v in of for k in algebra.components(v)]
+        except OpenLength as reason:
+            raise Undecided(str(reason)) from None
+        if not all(isinstance(v, (sp.Symbol, AppliedUndef)) for v in free):
+            raise ValueError(f"of: {of!r} holds what where defines, so nothing can be free of it")
+        try:
+            return Comparison(algebra).holds(a, b, relation, free)
+        except Refused as refusal:
+            if a_open or b_open:
+                raise Undecided(
+                    "no rule known to the algebra gives this line; " + refusal.where, refusal.difference
+                ) from None
+            raise
+
+    def algebra(self, size: dict, dimension: int, definitions: Definitions) -> Algebra:
+        """The algebra for some sizes and a dimension, made once."""
+        key = (tuple(size.items()), dimension, id(definitions))
+        if key not in self.algebras:
+            given = {self.dimension: dimension} if self.dimension is not None else {}
+            self.algebras[key] = Algebra(definitions, {**size, **given}, dimension)
+        return self.algebras[key]
+
+    def value(self, algebra: Algebra, e: Expression) -> tuple[sp.Expr, bool]:
+        """The value of a line, worked out once, and whether parts of it are known by a few rules only."""
+        key = (id(algebra), e)
+        if key not in self.values:
+            algebra.open = False
+            self.values[key] = (algebra.value(e), algebra.open)
+        return self.values[key]

@@ -1,0 +1,85 @@
+"""Joint distributions given by their factors, and the densities that they write."""
+
+from __future__ import annotations
+
+from lib.notebook.formulas.concrete import concrete
+from lib.notebook.formulas.expression import Density, Given, Number, Span, Symbol, wrap
+from lib.notebook.formulas.language import symbol
+
+
+def conditioned(args: tuple) -> tuple[tuple, tuple]:
+    """Variables left and right of the bar in ``(a, b | c, d)``; ``ValueError`` for anything but symbols and
+    spans.
+    """
+    left: list = []
+    right: list | None = None
+    for arg in args:
+        parts, e = [], arg
+        while isinstance(e, Given):
+            parts, e = [e.right, *parts], e.left
+        if right is not None:
+            if parts:
+                raise ValueError(f"a density has one bar, got {args!r}")
+            right.append(e)
+            continue
+        left.append(e)
+        if parts:
+            right = parts
+    for e in [*left, *(right or [])]:
+        if not isinstance(e, (Symbol, Span)):
+            raise ValueError(f"a density is of symbols and spans, got {e!r}")
+    if not left:
+        raise ValueError("a density needs a variable")
+    return tuple(left), tuple(right or ())
+
+
+class every:
+    """Factors of a chain: ``every(t, 1, T, x[t] | x[t - 1])``."""
+
+    def __init__(self, index: Symbol, first, last, *factor):
+        if not isinstance(index, Symbol) or index.domain != "integer":
+            raise ValueError(f"index: wanted a symbol of domain integer, got {index!r}")
+        self.index, self.first, self.last, self.factor = index, wrap(first), wrap(last), conditioned(factor)
+
+
+class Law:
+    r"""A joint distribution given by its factors; calling it writes a density: ``p(x | z)``, ``q(x[1:T] |
+    x[0])``.
+
+    A factor is a variable, ``x | z``, a tuple ``(x | z, y)`` for two conditions, or ``every(...)``. A
+    variable that only stands behind bars (x in ``Law("q", z | x)``) has no distribution of its own:
+    ``q(z)`` is then refused. ``latex`` is how the letter is shown; ``p.shown_as("p")`` writes the same law
+    otherwise (the prior of $p_\theta$ without its $\theta$).
+    """
+
+    def __init__(self, name: str, *factors, latex: str | None = None):
+        symbol(name)
+        self.name, self.latex = name, latex
+        self.factors = [
+            f if isinstance(f, every) else conditioned(f if isinstance(f, tuple) else (f,)) for f in factors
+        ]
+
+    def __call__(self, *args) -> Density:
+        """A density of this law."""
+        return Density(self.name, *conditioned(args), self.latex or "")
+
+    def shown_as(self, latex: str) -> Law:
+        """The same law, displayed with another letter."""
+        other = Law(self.name, latex=latex)
+        other.factors = self.factors
+        return other
+
+    def expand(self, values: dict) -> list[tuple[tuple, tuple]]:
+        """The factors as (left, right) with all indices numbers; ``ValueError`` if an end of a chain stays
+        open.
+        """
+        result = []
+        for f in self.factors:
+            if not isinstance(f, every):
+                result.append((f, values))
+                continue
+            low, high = (concrete(end, values) for end in (f.first, f.last))
+            if not (isinstance(low, Number) and isinstance(high, Number)):
+                raise ValueError(f"sizes: give values of {f.last!r} for the chain of {self.name}, such as (2, 3, 4)")
+            result += [(f.factor, {**values, f.index: k}) for k in range(int(low.value), int(high.value) + 1)]
+        return [tuple(tuple(concrete(v, at) for v in side) for side in factor) for factor, at in result]

@@ -1,0 +1,140 @@
+"""How good a set of drawn digits is: judged by a classifier that no model of the book has seen.
+
+The Fréchet distance is that of Heusel et al., "GANs trained by a two time-scale update rule", NIPS 2017, eq.
+(6), on the 64 features of `classifier.digit_classifier` instead of Inception's: an FID that knows digits. Its
+values compare with one another, never with an FID of photographs, and only at equal numbers of samples: fewer
+make it larger.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from lib.training.classifier import digit_classifier, stored
+from lib.training.data import load_mnist
+from lib.training.fit import default_device
+
+if TYPE_CHECKING:  # torchmetrics takes as long to import as torch: only who measures waits for it
+    from torchmetrics.image.fid import FrechetInceptionDistance
+
+PART = 500  # images that go through the classifier at once
+SUMS = ("real_features_sum", "real_features_cov_sum", "real_features_num_samples")
+LEAST_IMAGES = 65  # fewer than 65 images cannot span 64 features, and their covariance says nothing
+
+
+def frechet_distance(
+    samples: Tensor, reference: Tensor | None = None, device: str | torch.device | None = None
+) -> float:
+    r"""$\Vert\mu_1 - \mu_2\Vert^2 + \mathrm{tr}(C_1 + C_2 - 2(C_1C_2)^{1/2})$ of two sets of digits.
+
+    $\mu$ and $C$ are mean and covariance of the classifier's features; 0 means that both are equal.
+
+    Args:
+        samples: images (N, 1, 28, 28) in [0, 1], at least 65.
+        reference: the images to compare with, by default the 10,000 test images of MNIST, whose sums are stored.
+        device: where to compute, by default where `fit` trains.
+
+    Raises:
+        ValueError: for another shape, too few images, or a pixel outside [0, 1].
+    """
+    _check("samples", samples, LEAST_IMAGES)
+    device = torch.device(device) if device is not None else default_device()
+    if reference is None:
+        metric = _against_test_images(device)
+    else:
+        _check("reference", reference, LEAST_IMAGES)
+        metric = _metric(digit_classifier(device).features, reference)
+    metric.reset()
+    _update(metric, samples, real=False)
+    return max(metric.compute().item(), 0.0)  # two equal sets may end a rounding error below
+
+
+@torch.no_grad()
+def digit_statistics(
+    samples: Tensor, labels: Tensor | None = None, device: str | torch.device | None = None
+) -> dict[str, float]:
+    r"""What the classifier sees in images (N, 1, 28, 28) in [0, 1].
+
+    Returns:
+        "confidence": the mean probability of the likeliest class, near 1 where every image is a clear digit.
+        "class_entropy": entropy, in nats, of how often each class is the likeliest: $\log 10 = 2.30$ where
+            all ten digits are equally frequent, 0 where all images are the same digit.
+        "accuracy": with `labels`, int64 (N,), the share of images that the classifier reads as labelled.
+
+    Raises:
+        ValueError: for another shape, a pixel outside [0, 1], or labels that do not fit.
+    """
+    _check("samples", samples, 1)
+    if labels is not None:
+        _check_labels(labels, len(samples))
+    from torchmetrics import MeanMetric
+    from torchmetrics.classification import MulticlassAccuracy
+
+    device = torch.device(device) if device is not None else default_device()
+    classifier = digit_classifier(device)
+    logits = torch.cat([classifier(part.to(device).float()) for part in samples.split(PART)])
+    confidence, guesses = logits.softmax(1).max(1)
+    mean = MeanMetric(sync_on_compute=False).to(device)
+    statistics = {"confidence": mean(confidence).item()}
+    shares = guesses.bincount(minlength=10) / len(guesses)
+    statistics["class_entropy"] = torch.special.entr(shares).sum().item()
+    if labels is not None:
+        accuracy = MulticlassAccuracy(10, average="micro", sync_on_compute=False).to(device)
+        statistics["accuracy"] = accuracy(guesses, labels.to(device)).item()
+    return statistics
+
+
+def sums_over_test_images(features: nn.Module) -> dict[str, Tensor]:
+    """What the Fréchet distance must know of the 10,000 test images under `features`; shipped with the classifier."""
+    metric = _metric(features, load_mnist("test").images)
+    return {f"test.{name}": getattr(metric, name) for name in SUMS}
+
+
+@lru_cache
+def _against_test_images(device: torch.device) -> FrechetInceptionDistance:
+    metric = _metric(digit_classifier(device).features)
+    for name in SUMS:
+        setattr(metric, name, stored()[f"test.{name}"].to(device))
+    return metric
+
+
+def _metric(features: nn.Module, reference: Tensor | None = None) -> FrechetInceptionDistance:
+    """torchmetrics' Fréchet distance on `features`, its sums in float64, which has seen the reference images.
+
+    Each process computes for itself (`sync_on_compute`), since only the first of several evaluates.
+    """
+    from torchmetrics.image.fid import FrechetInceptionDistance
+
+    device = next(features.parameters()).device
+    metric = FrechetInceptionDistance(features, reset_real_features=False, sync_on_compute=False).to(device)
+    if reference is not None:
+        _update(metric, reference, real=True)
+    return metric
+
+
+@torch.no_grad()
+def _update(metric: FrechetInceptionDistance, images: Tensor, real: bool) -> None:
+    for part in images.split(PART):
+        metric.update(part.to(metric.device).float(), real=real)
+
+
+def _check(name: str, images: Tensor, least: int) -> None:
+    if not isinstance(images, Tensor) or images.dim() != 4 or tuple(images.shape[1:]) != (1, 28, 28):
+        got = tuple(images.shape) if isinstance(images, Tensor) else type(images).__name__
+        raise ValueError(f"{name} must be a tensor (N, 1, 28, 28), got {got}")
+    if len(images) < least:
+        raise ValueError(f"{name} must hold at least {least} images, got {len(images)}")
+    if not images.is_floating_point() or not ((images >= 0) & (images <= 1)).all():  # a NaN fails too
+        raise ValueError(f"{name} must be real numbers in [0, 1], got others, or {images.dtype}")
+
+
+def _check_labels(labels: Tensor, count: int) -> None:
+    if not isinstance(labels, Tensor) or labels.dtype != torch.int64 or tuple(labels.shape) != (count,):
+        got = f"{labels.dtype} {tuple(labels.shape)}" if isinstance(labels, Tensor) else type(labels).__name__
+        raise ValueError(f"labels must be an int64 tensor ({count},), one per image, got {got}")
+    if not ((labels >= 0) & (labels <= 9)).all():
+        raise ValueError(f"labels must lie between 0 and 9, got {labels.min()} to {labels.max()}")

@@ -1,0 +1,53 @@
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+from lib import run
+
+RESULT = r"{model}: {images} images on {processes} × cpu, [\d.]+ s\n  loss: ([\d.]+) -> ([\d.]+)\n"
+
+
+@pytest.mark.parametrize("model, measure", [("autoencoder", "test_error"), ("vae", "test_elbo")])
+def test_one_process_trains_and_reports(model, measure, capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr(run, "SAMPLES", 100)
+    path = tmp_path / "run.safetensors"
+    arguments = [model, "--latent-dim", "3", "--images", "1024", "--batch-size", "64", "--checkpoint", str(path)]
+    run.main(arguments)
+    printed = capsys.readouterr().out
+    found = re.match(RESULT.format(model=model, images="1,024", processes=1), printed)
+    assert found and float(found[2]) < 0.7 * float(found[1])
+    assert measure in printed and re.search(r"Fréchet distance of 100 samples: [\d.]+\n$", printed)
+    run.main(arguments)  # the checkpoint holds a finished training
+    assert capsys.readouterr().out.splitlines()[1:] == printed.splitlines()[1:]
+
+
+def test_two_processes_train_one_model_and_one_of_them_reports():
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m"]
+    command += ["lib.run", "vae", "--latent-dim", "3", "--images", "512", "--batch-size", "128"]
+    environment = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    found = re.fullmatch(
+        RESULT.format(model="vae", images="512", processes=2) + r"(  .*\n){3}  Fréchet distance of .*\n", done.stdout
+    )
+    assert found and float(found[2]) < float(found[1]), done.stdout
+
+
+@pytest.mark.parametrize("arguments", [[], ["gan"], ["vae", "--network", "transformer"], ["vae", "--images", "many"]])
+def test_a_wrong_command_line_is_refused(arguments, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        run.main(arguments)
+    assert "usage: python -m lib.run" in capsys.readouterr().err
+
+
+def test_a_wrong_number_is_refused_by_name():
+    for arguments, name in (
+        (["--images", "0"], "images"),
+        (["--lr", "-1"], "lr"),
+        (["--latent-dim", "0"], "latent_dim"),
+    ):
+        with pytest.raises(ValueError, match=f"^{name} must "):
+            run.main(["vae", *arguments])

@@ -1,0 +1,94 @@
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from lib.training import EMA
+
+
+def model():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4)).double()
+
+
+@given(st.floats(0, 0.9999), st.integers(1, 40))
+def test_average_is_the_closed_form(decay, steps):
+    """After n steps: sum over k of theta_k (1 - d_k) d_(k+1) ... d_n, plus the start times d_1 ... d_n."""
+    torch.manual_seed(1)
+    net = nn.Linear(2, 1).double()
+    course = [net.weight.detach().clone()]
+    average = EMA(net, decay)
+    for _ in range(steps):
+        with torch.no_grad():
+            net.weight.add_(torch.randn_like(net.weight))
+        course.append(net.weight.detach().clone())
+        average.update()
+    decays = [min(decay, (1 + k) / (10 + k)) for k in range(1, steps + 1)]
+    expected, rest = 0, 1.0
+    for k in range(steps, 0, -1):
+        expected = expected + course[k] * (1 - decays[k - 1]) * rest
+        rest *= decays[k - 1]
+    assert average.state_dict()["weight"].allclose(expected + course[0] * rest, rtol=1e-12, atol=1e-12)
+
+
+def test_a_model_that_stands_still_is_its_own_average():
+    net = model()
+    average = EMA(net, 0.9)
+    for _ in range(5):
+        average.update()
+    for name, tensor in net.state_dict().items():
+        assert average.state_dict()[name].allclose(tensor, rtol=1e-14)
+
+
+def test_decay_zero_follows_at_once_and_buffers_follow_too():
+    net = model()
+    average = EMA(net, 0.0)
+    net.train()(torch.randn(8, 3).double())
+    with torch.no_grad():
+        net[0].weight.add_(1)
+    average.update()
+    assert net[1].num_batches_tracked == 1
+    for name, tensor in net.state_dict().items():
+        assert average.state_dict()[name].equal(tensor)
+
+
+def test_applied_swaps_and_gives_back_bit_for_bit_even_after_an_error():
+    net = model()
+    average = EMA(net, 0.99)
+    start = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+    with torch.no_grad():
+        net[0].weight.mul_(3.1)
+    own = net[0].weight.detach().clone()
+    with average.applied():
+        assert net[0].weight.equal(start["0.weight"])
+    assert net[0].weight.equal(own)
+    with pytest.raises(KeyError), average.applied():
+        raise KeyError
+    assert net[0].weight.equal(own)
+    average.copy_to_model()
+    assert net[0].weight.equal(start["0.weight"])
+    assert net[0].weight.requires_grad
+
+
+def test_state_goes_on_exactly():
+    straight, saved = model(), model()
+    one, two = EMA(straight, 0.9), EMA(saved, 0.9)
+    for _ in range(3):
+        for net, average in ((straight, one), (saved, two)):
+            with torch.no_grad():
+                net[0].weight.add_(0.3)
+            average.update()
+    state = {name: tensor.clone() for name, tensor in two.state_dict().items()}
+    resumed = EMA(saved, 0.9)
+    resumed.load_state_dict(state, step=3)
+    for average in (one, resumed):
+        average.update()
+    for name, tensor in one.state_dict().items():
+        assert resumed.state_dict()[name].equal(tensor)
+
+
+@given(st.one_of(st.floats(max_value=-1e-9), st.floats(min_value=1), st.just(float("nan")), st.text(), st.none()))
+def test_refuses_a_decay_outside_its_range(decay):
+    with pytest.raises(ValueError, match=r"decay must be a number in \[0, 1\), got"):
+        EMA(nn.Linear(1, 1), decay)
