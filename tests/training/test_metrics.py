@@ -30,10 +30,10 @@ def direct(one, two):
 
 
 def test_agrees_with_the_formula(train):
-    noisy = (train[:600] + 0.2 * torch.rand(600, 1, 28, 28)).clamp(0, 1)
-    assert frechet_distance(noisy, train[600:1500]) == pytest.approx(direct(noisy, train[600:1500]), rel=1e-4)
-    test = load_mnist("test").images[:2000]
-    assert frechet_distance(train, test) == pytest.approx(direct(train, test), rel=1e-3)
+    one, two = train[:300], train[300:800]
+    noisy = (one + 0.2 * torch.rand(one.shape, generator=torch.Generator().manual_seed(0))).clamp(0, 1)
+    assert frechet_distance(noisy, two) == pytest.approx(direct(noisy, two), rel=1e-4)
+    assert frechet_distance(one, two) == pytest.approx(direct(one, two), rel=1e-3)
 
 
 def test_stored_sums_are_those_of_the_test_images(train):
@@ -73,7 +73,7 @@ def test_one_measurement_leaves_no_trace_in_the_next(train):
     assert not features.training and all(p.dtype == torch.float32 for p in features.parameters())
 
 
-def test_two_thousand_samples_take_less_than_a_coffee(train):
+def test_two_thousand_samples_take_seconds(train):
     frechet_distance(train[:100])
     started = time.process_time()
     frechet_distance(train)
@@ -82,9 +82,9 @@ def test_two_thousand_samples_take_less_than_a_coffee(train):
 
 def test_statistics_of_real_digits():
     images, labels = load_mnist("test")
-    statistics = digit_statistics(images[:2000], labels[:2000])
-    guesses = digit_classifier()(images[:2000]).argmax(1)
-    assert statistics["accuracy"] == pytest.approx((guesses == labels[:2000]).float().mean().item())
+    statistics = digit_statistics(images[:1000], labels[:1000])
+    guesses = digit_classifier()(images[:1000]).argmax(1)
+    assert statistics["accuracy"] == pytest.approx((guesses == labels[:1000]).float().mean().item())
     assert statistics["accuracy"] > 0.98 and 0.97 < statistics["confidence"] <= 1
     assert 2.27 < statistics["class_entropy"] <= math.log(10) + 1e-6
     assert digit_statistics(images[:10], (labels[:10] + 1) % 10)["accuracy"] < 0.2
