@@ -30,19 +30,20 @@ book: _build/ready ## Build the pages from the stored outputs, check them, say w
 	$(BIN)/python -m lib.publishing.pages
 	@mv _build/unfinished _build/ready
 
-check: $(INSTALLED) ## Every check but running the notebooks again: for everyday work
+check: $(INSTALLED) ## Every quick check, without running the notebooks again: for everyday work
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/lint-imports
 	$(BIN)/python -m lib.publishing.execute --check
 	$(BIN)/python -m tests.html.browser
-	$(PYTEST) tests --ignore tests/html --ignore tests/chapters
+	$(PYTEST) tests -m "not slow" --ignore tests/html --ignore tests/chapters --ignore tests/checks
 	@rm -f _build/ready
 	@$(MAKE) --no-print-directory book
 	$(PYTEST) tests/html
 
-test: check ## Every check, the slow ones too: chapters opened alone, every notebook from top to bottom
-	$(PYTEST) tests/chapters
+test: check ## Every check: also the slow ones, the checks of the checks, and every notebook from top to bottom
+	$(PYTEST) tests -m slow --ignore tests/html
+	$(PYTEST) tests/checks tests/chapters
 	$(PYTEST) --nbval-lax --nbval-current-env --nbval-cell-timeout=$(CELL_SECONDS) book
 
 execute: $(INSTALLED) ## Run again the notebooks whose stored outputs are stale (CHAPTER=vae: one, FORCE=1: fresh ones too)

@@ -24,6 +24,7 @@ def test_one_process_trains_and_reports(model, measure, capsys, monkeypatch, tmp
     assert capsys.readouterr().out.splitlines()[1:] == printed.splitlines()[1:]
 
 
+@pytest.mark.slow
 def test_two_processes_train_one_model_and_one_of_them_reports():
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m"]
     command += ["lib.run", "vae", "--latent-dim", "3", "--images", "512", "--batch-size", "128"]

@@ -43,6 +43,7 @@ def test_an_independent_computation_agrees_with_every_line(derivations):
                 assert agrees, (d.name, step.number)
 
 
+@pytest.mark.slow
 def test_every_mutated_step_is_refused(derivations):
     kinds, equal, accepted = refusals(derivations)
     print(f"{kinds.total()} mutants, of which {len(equal)} were equal to the line after all: {dict(kinds)}")

@@ -9,6 +9,8 @@ import sys
 import pytest
 import torch
 
+pytestmark = pytest.mark.slow  # several processes, each of which imports torch
+
 PROGRAM = """
 import json, sys, torch
 from accelerate import PartialState
