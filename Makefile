@@ -5,9 +5,11 @@ BIN := .venv/bin
 INSTALLED := .venv/installed
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 CELL_SECONDS := 600
+# `make check` does not open a page again that passed and is as it was; `make test` opens all, from disk too.
+WHICH := --changed -m "not slow"
 
 .DEFAULT_GOAL := help
-.PHONY: help book test check execute serve clean repository
+.PHONY: help book test check execute photographs serve clean repository
 
 help: ## Say what each command does
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,8 +41,9 @@ check: $(INSTALLED) ## Every quick check, without running the notebooks again: f
 	$(PYTEST) tests -m "not slow" --ignore tests/html --ignore tests/chapters --ignore tests/checks
 	@rm -f _build/ready
 	@$(MAKE) --no-print-directory book
-	$(PYTEST) tests/html
+	$(PYTEST) tests/html $(WHICH)
 
+test: WHICH :=
 test: check ## Every check: also the slow ones, the checks of the checks, and every notebook from top to bottom
 	$(PYTEST) tests -m slow --ignore tests/html
 	$(PYTEST) tests/checks tests/chapters
@@ -48,6 +51,9 @@ test: check ## Every check: also the slow ones, the checks of the checks, and ev
 
 execute: $(INSTALLED) ## Run again the notebooks whose stored outputs are stale (CHAPTER=vae: one, FORCE=1: fresh ones too)
 	$(BIN)/python -m lib.publishing.execute $(if $(CHAPTER),--chapter "$(CHAPTER)") $(if $(FORCE),--force)
+
+photographs: book ## Take pictures of the pages in light, in dark and as wide as a phone (PAGE=book/index: one)
+	$(BIN)/python -m tests.html.photographs $(PAGE)
 
 serve: book ## Build the pages and serve them at http://127.0.0.1:8000/
 	$(BIN)/python -m http.server --bind 127.0.0.1 --directory _build/html 8000

@@ -10,6 +10,7 @@ from lib import run
 RESULT = r"{model}: {images} images on {processes} × cpu, [\d.]+ s\n  loss: ([\d.]+) -> ([\d.]+)\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model, measure", [("autoencoder", "test_error"), ("vae", "test_elbo")])
 def test_one_process_trains_and_reports(model, measure, capsys, monkeypatch, tmp_path):
     monkeypatch.setattr(run, "SAMPLES", 100)

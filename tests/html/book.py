@@ -19,6 +19,8 @@ from lib.publishing import notebooks
 ROOT = Path(__file__).resolve().parents[2]
 BUILT = ROOT / "_build" / "html"
 SCREENSHOTS = ROOT / "_build" / "screenshots"
+DESKTOP = {"width": 1280, "height": 900}
+PHONE = {"width": 390, "height": 844}
 
 # Each page of `_toc.yml`, in the order of reading, and the two that Sphinx adds.
 DOCUMENTS = notebooks.pages(ROOT)
@@ -31,6 +33,7 @@ def configuration() -> dict:
     return yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
 
 
+@functools.cache
 def parsed(page: str) -> BeautifulSoup:
     """The page as it was written to disk, before any script touched it."""
     return BeautifulSoup((BUILT / page).read_text(encoding="utf-8"), "html.parser")

@@ -1,11 +1,9 @@
-"""How an open page looks: whether it fits a phone, whether everyone can read it, and photographs of it."""
+"""How an open page looks: whether it fits a phone, and whether everyone can read it."""
 
 from __future__ import annotations
 
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page
-
-from tests.html.book import SCREENSHOTS
 
 # Without preloading: axe-core would fetch the style sheets again, from addresses that it gets wrong. From
 # light to dark only colours change, so only the rules about colours are asked again.
@@ -16,6 +14,18 @@ AXE_IN = {"light": AXE, "dark": {**AXE, "runOnly": ["color-contrast", "link-in-t
 DRESS = """async mode => {
     document.documentElement.dataset.theme = mode;
     await Promise.all(document.getAnimations().map(fade => fade.finished));
+}"""
+
+# axe-core takes milliseconds for each element with text, and highlighted code has thousands. Of the words that
+# look alike, in code of one kind, the first stays as it is; the others become part of the text around them.
+ONE_OF_EACH = """() => {
+    const seen = new Set();
+    document.querySelectorAll("pre span:not(:has(*))").forEach(word => {
+        const block = word.closest("div[class*=highlight]")?.parentElement.className;
+        const look = JSON.stringify([block, word.className, word.getAttribute("style")]);
+        if (seen.has(look)) word.replaceWith(word.textContent);
+        seen.add(look);
+    });
 }"""
 
 SIDEWAYS = """() => {
@@ -40,6 +50,7 @@ def sideways(page: Page) -> list[str]:
 
 def serious_faults(page: Page, mode: str) -> list[str]:
     """What axe-core finds serious or critical, an entry for each rule and element. Nothing is excused."""
+    page.evaluate(ONE_OF_EACH)
     found = Axe().run(page, options=AXE_IN[mode]).response["violations"]
     return [
         f"{rule['id']} ({rule['impact']}) {node['target']}: {node['html'][:300]}"
@@ -47,13 +58,3 @@ def serious_faults(page: Page, mode: str) -> list[str]:
         if rule["impact"] in ("serious", "critical")
         for node in rule["nodes"]
     ]
-
-
-def photograph(page: Page, name: str, tallest: int = 8000) -> None:
-    """Saves the whole page for people to look at, in pieces: Chromium draws only so much at once."""
-    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
-    width, height = page.evaluate("() => [window.innerWidth, document.documentElement.scrollHeight]")
-    for piece, top in enumerate(range(0, height, tallest), start=1):
-        clip = {"x": 0, "y": top, "width": width, "height": min(tallest, height - top)}
-        path = SCREENSHOTS / f"{name}-{piece}.jpeg"
-        page.screenshot(path=path, type="jpeg", quality=85, full_page=True, clip=clip)

@@ -6,6 +6,8 @@ from tests.html import formulas
 from tests.html.book import BUILT, NOTEBOOKS, PAGES, assert_found, longest_word, title
 from tests.html.watch import opened
 
+pytestmark = pytest.mark.slow  # every page a second time
+
 BASE = f"{BUILT.as_uri()}/"
 
 

@@ -1,20 +1,23 @@
 """Every interactive figure of the built book, moved as a reader would move it, with no kernel behind it."""
 
 import json
+from contextlib import contextmanager
 
 import pytest
 
-from tests.html.book import NOTEBOOKS, PAGES, ROOT, parsed
+from tests.html.book import BUILT, DESKTOP, NOTEBOOKS, PAGES, PHONE, ROOT, parsed
 from tests.html.watch import UNFOLD, opened
 
-PHONE = {"width": 390, "height": 844}
-
-STATE = """figure => ({
-    pictures: [...figure.querySelectorAll("img")]
-        .filter(img => img.checkVisibility() && img.offsetHeight > 40)
-        .map(img => ({picture: img.src, alt: img.alt})),
-    spoken: [...figure.querySelectorAll("input[type=range]")].map(slider => slider.ariaValueText).join("; "),
-})"""
+# Pictures that are equal count as one: the first of them.
+STATE = """figure => {
+    const images = [...figure.querySelectorAll("img")];
+    return {
+        pictures: images
+            .filter(img => img.checkVisibility() && img.offsetHeight > 40)
+            .map(img => ({picture: images.findIndex(other => other.src === img.src), alt: img.alt})),
+        spoken: [...figure.querySelectorAll("input[type=range]")].map(slider => slider.ariaValueText).join("; "),
+    };
+}"""
 CONTROLS = "input, button, output, label"
 
 
@@ -29,94 +32,110 @@ def stored_figures(document):
 CHAPTERS = [document for document in NOTEBOOKS if stored_figures(document)]
 
 
-@pytest.fixture(scope="module")
-def pages(server):
-    """The pages with interactive figures: the chapters, and others that borrow a figure from one."""
-    return [page for page in PAGES if parsed(page).select("figure.explore")]
+# The chapters, and pages that borrow a figure from one; none before the book is built.
+PAGES_WITH_FIGURES = [page for page in PAGES if (BUILT / page).exists() and parsed(page).select("figure.explore")]
 
 
-def test_every_stored_figure_is_in_the_pages(pages):
-    assert CHAPTERS, "no chapter has an interactive figure"
-    for document in CHAPTERS:
-        shown = parsed(f"{document}.html").select("figure.explore")
-        assert len(shown) == stored_figures(document), document
+@pytest.fixture(scope="module", params=PAGES_WITH_FIGURES)
+def sliders(request, browser, server):
+    """Every slider of a page, with what its figure shows at each of its values."""
+    with figures(request.param, browser, server, viewport=DESKTOP) as (page, found):
+        yield page, [(figure, slider, walked(figure, slider)) for figure in found for slider in ranges(figure)]
 
 
-def test_the_keyboard_moves_every_slider(pages, browser, server):
-    for figure, page in figures(pages, browser, server):
-        for slider in figure.locator("input[type=range]").all():
-            walk = walked(figure, slider)
-            assert len({step["picture"] for step in walk}) > 1, f"{named(slider)}: one picture for all values"
-            assert len({step["alt"] for step in walk}) > 1, f"{named(slider)}: one text for all values"
-            assert len({step["spoken"] for step in walk}) == len(walk), f"{named(slider)}: values sound alike"
-            page.keyboard.press("End")
-            assert state(figure) == walk[-1]
-            page.keyboard.press("Home")
-            assert state(figure) == walk[0]
+@pytest.mark.parametrize("document", CHAPTERS)
+def test_every_stored_figure_is_in_its_page(document):
+    assert len(parsed(f"{document}.html").select("figure.explore")) == stored_figures(document)
 
 
-def test_the_mouse_moves_every_slider(pages, browser, server):
-    for figure, page in figures(pages, browser, server):
-        for slider in figure.locator("input[type=range]").all():
-            walk = walked(figure, slider)
-            slider.press("Home")
-            page.mouse.move(*place(slider, 0))
-            page.mouse.down()
-            page.mouse.move(*place(slider, unlike_first(walk)), steps=4)
-            page.mouse.up()
-            assert_moved(figure, slider, walk)
+def test_the_keyboard_moves_every_slider(sliders):
+    page, moved = sliders
+    assert moved, "figures without a slider"
+    for figure, slider, walk in moved:
+        assert len({step["picture"] for step in walk}) > 1, f"{named(slider)}: one picture for all values"
+        assert len({step["alt"] for step in walk}) > 1, f"{named(slider)}: one text for all values"
+        assert len({step["spoken"] for step in walk}) == len(walk), f"{named(slider)}: values sound alike"
+        start(figure, slider)
+        page.keyboard.press("End")
+        assert state(figure) == walk[-1]
+        page.keyboard.press("Home")
+        assert state(figure) == walk[0]
 
 
-def test_the_buttons_beside_a_slider_go_one_value_at_a_time(pages, browser, server):
-    for figure, _ in figures(pages, browser, server):
-        for slider in figure.locator("input[type=range]").all():
-            walk = walked(figure, slider)
-            slider.press("Home")
-            less, more = slider.locator("xpath=..").locator("button").all()
-            assert less.is_disabled() and more.is_enabled()
-            more.click()
-            assert state(figure) == walk[1]
-            less.click()
-            assert state(figure) == walk[0]
+def test_the_mouse_moves_every_slider(sliders):
+    page, moved = sliders
+    for figure, slider, walk in moved:
+        start(figure, slider)
+        page.mouse.move(*place(slider, 0))
+        page.mouse.down()
+        page.mouse.move(*place(slider, unlike_first(walk)), steps=4)
+        page.mouse.up()
+        assert_moved(figure, slider, walk)
 
 
-def test_a_finger_moves_every_slider(pages, browser, server):
-    for figure, page in figures(pages, browser, server, viewport=PHONE, has_touch=True, is_mobile=True):
-        for slider in figure.locator("input[type=range]").all():
-            walk = walked(figure, slider)
-            slider.press("Home")
-            page.touchscreen.tap(*place(slider, unlike_first(walk)))
-            assert_moved(figure, slider, walk)
+def test_the_buttons_beside_a_slider_go_one_value_at_a_time(sliders):
+    _, moved = sliders
+    for figure, slider, walk in moved:
+        start(figure, slider)
+        less, more = slider.locator("xpath=..").locator("button").all()
+        assert less.is_disabled() and more.is_enabled()
+        more.click()
+        assert state(figure) == walk[1]
+        less.click()
+        assert state(figure) == walk[0]
 
 
-def test_without_scripts_one_picture_is_shown(pages, browser, server):
-    for figure, _ in figures(pages, browser, server, java_script_enabled=False):
-        shown = [picture for picture in figure.locator("img").all() if picture.is_visible()]
-        assert len(shown) == 1
-        assert shown[0].get_attribute("alt").strip()
-        assert not any(control.is_visible() for control in figure.locator(CONTROLS).all()), "a dead control"
-
-
-def test_print_has_one_picture_and_no_controls(pages, browser, server):
-    for figure, page in figures(pages, browser, server):
-        page.emulate_media(media="print")
+def test_print_has_one_picture_and_no_controls(sliders):
+    page, moved = sliders
+    page.emulate_media(media="print")
+    for figure in {id(figure): figure for figure, _, _ in moved}.values():
         state(figure)
         controls = figure.locator(CONTROLS).all()
         assert controls and not any(control.is_visible() for control in controls)
-        page.emulate_media(media="screen")
+    page.emulate_media(media="screen")
 
 
-def figures(pages, browser, server, **settings):
-    """Each interactive figure of the book in turn, with its page, which may report no error."""
+@pytest.mark.parametrize("name", PAGES_WITH_FIGURES)
+def test_a_finger_moves_every_slider(name, browser, server):
+    with figures(name, browser, server, viewport=PHONE, has_touch=True, is_mobile=True) as (page, found):
+        for figure in found:
+            for slider in ranges(figure):
+                walk = walked(figure, slider)
+                start(figure, slider)
+                page.touchscreen.tap(*place(slider, unlike_first(walk)))
+                assert_moved(figure, slider, walk)
+
+
+@pytest.mark.parametrize("name", PAGES_WITH_FIGURES)
+def test_without_scripts_one_picture_is_shown(name, browser, server):
+    with figures(name, browser, server, java_script_enabled=False) as (_, found):
+        for figure in found:
+            shown = [picture for picture in figure.locator("img").all() if picture.is_visible()]
+            assert len(shown) == 1
+            assert shown[0].get_attribute("alt").strip()
+            assert not any(control.is_visible() for control in figure.locator(CONTROLS).all()), "a dead control"
+
+
+@contextmanager
+def figures(name, browser, server, **settings):
+    """A page in a window of its own, with its interactive figures; it may report no error."""
     context = browser.new_context(**settings)
-    for name in pages:
-        with opened(context, server.address, name) as (page, watch):
-            page.evaluate(UNFOLD)
-            for figure in page.locator("figure.explore").all():
-                figure.scroll_into_view_if_needed()
-                yield figure, page
-            assert watch.errors == []
+    with opened(context, server.address, name) as (page, watch):
+        page.evaluate(UNFOLD)
+        yield page, page.locator("figure.explore").all()
+        assert watch.errors == []
     context.close()
+
+
+def ranges(figure):
+    return figure.locator("input[type=range]").all()
+
+
+def start(figure, slider):
+    """Brings all sliders of a figure to their lowest values, and the keyboard to this one."""
+    for one in [*ranges(figure), slider]:
+        one.press("Home")
+    slider.scroll_into_view_if_needed()
 
 
 def state(figure):
@@ -128,9 +147,7 @@ def state(figure):
 
 def walked(figure, slider):
     """What the figure shows at each value of one slider, lowest first, stepped through with the arrow key."""
-    slider.scroll_into_view_if_needed()
-    slider.focus()
-    slider.press("Home")
+    start(figure, slider)
     seen = [state(figure)]
     for _ in range(int(slider.get_attribute("max"))):
         slider.press("ArrowRight")

@@ -3,29 +3,24 @@
 import pytest
 
 from tests.html import formulas
-from tests.html.book import PAGES
-from tests.html.looks import dress, photograph, serious_faults, sideways
+from tests.html.book import DESKTOP, PAGES, PHONE
+from tests.html.looks import dress, serious_faults, sideways
 from tests.html.watch import UNFOLD, opened
-
-PHONE = {"width": 390, "height": 844}
 
 
 @pytest.fixture(scope="module", params=PAGES)
 def visit(request, window, server):
     """One page, opened once and looked at in light, in dark and at the width of a phone."""
     name, missing_before = request.param, len(server.missing)
-    label = name.removesuffix(".html").replace("/", "-")
     with opened(window, server.address, name) as (page, watch):
         page.evaluate(UNFOLD)
         seen = {"watch": watch, "formulas": formulas.faults(page, formulas.written(name)), "faults": {}}
+        page.set_viewport_size(PHONE)
+        seen["sideways"] = sideways(page)
+        page.set_viewport_size(DESKTOP)
         for mode in ("light", "dark"):
             dress(page, mode)
             seen["faults"][mode] = serious_faults(page, mode)
-            photograph(page, f"{label}-{mode}")
-        dress(page, "light")
-        page.set_viewport_size(PHONE)
-        photograph(page, f"{label}-phone")
-        seen["sideways"] = sideways(page)
         seen["missing"] = server.missing[missing_before:]
         yield seen
 

@@ -141,6 +141,7 @@ def test_a_span_is_stored_at_even_steps_and_starts_at_the_nearest(shown):
     assert figure.img["alt"] == "2.00" and figure.input["value"] == "2"
 
 
+@pytest.mark.slow
 def test_twenty_frames_of_a_busy_figure_add_less_than_400_kb(shown):
     noise = np.random.default_rng(0)
     points = noise.normal(size=(400, 2))

@@ -90,6 +90,7 @@ def test_training_command_stores_what_it_trained(tmp_path, monkeypatch, capsys):
     assert {*module.stored()} == {*module.load_tensors(path.read_bytes())}
 
 
+@pytest.mark.slow
 def test_train_learns_digits(monkeypatch):
     train, test = load_mnist("train"), load_mnist("test")
     parts = {"train": (train.images[:2000], train.labels[:2000]), "test": (test.images[:500], test.labels[:500])}

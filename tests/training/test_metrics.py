@@ -140,6 +140,7 @@ def test_refuses_labels(train, labels):
         digit_statistics(train[:2], labels)
 
 
+@pytest.mark.slow
 def test_needs_neither_torchvision_nor_torch_fidelity():
     program = (
         "import sys\n"
