@@ -4,11 +4,14 @@
     accelerate launch --multi_gpu -m lib.run vae --latent-dim 16 --checkpoint vae.safetensors
     torchrun --standalone --nproc_per_node 2 -m lib.run vae --latent-dim 16
 
+`--publish` stores the weights in the package, with how they were made; `lib.training.pretrained` loads them.
+
 A chapter's training cell does the same with the same `fit`. Here no notebook is needed, and Accelerate spreads the
 work over the GPUs of one or many machines (second line), or over processes on the CPU (third).
 """
 
 import argparse
+import sys
 import time
 from collections.abc import Callable
 from typing import NamedTuple
@@ -18,7 +21,8 @@ from accelerate import PartialState
 from torch import Tensor, nn
 
 from lib.autoencoders import VAE, Autoencoder
-from lib.training import budget, default_device, fit, frechet_distance, load_mnist
+from lib.diffusion import GaussianDiffusion, UNet, digit_unet, linear_betas, sample, simple_loss
+from lib.training import budget, default_device, digit_statistics, fit, frechet_distance, load_mnist, pretrained
 
 SAMPLES = 1000  # digits drawn to measure the Fréchet distance
 
@@ -30,6 +34,8 @@ class Recipe(NamedTuple):
     loss: Callable[[nn.Module, Tensor], dict[str, Tensor]]
     test: Callable[[nn.Module, Tensor], dict[str, float]]  # test images (N, 1, 28, 28) -> named numbers
     sample: Callable[[nn.Module, int], Tensor]
+    cpu_images: int = 300_000  # seen where the command line does not say; ten times as many on a GPU
+    batch_size: int = 128
 
 
 def build_autoencoder(options: argparse.Namespace) -> Autoencoder:
@@ -72,9 +78,38 @@ def vae_sample(model: VAE, count: int) -> Tensor:
     return model.sample(count)
 
 
+def build_ddpm(options: argparse.Namespace) -> UNet:
+    """The denoising diffusion model of chapters 2.1 to 2.5."""
+    return digit_unet()
+
+
+def diffusion() -> GaussianDiffusion:
+    """The noise of the paper: 1000 steps, linear."""
+    return GaussianDiffusion(linear_betas(1000)).to(default_device())
+
+
+def ddpm_loss(model: UNet, images: Tensor) -> dict[str, Tensor]:
+    """How wrong the predicted noise is, a number."""
+    return {"loss": simple_loss(model, diffusion(), 2 * images - 1).mean()}
+
+
+def ddpm_test(model: UNet, images: Tensor) -> dict[str, float]:
+    """The loss of 2,000 test images, their times spread evenly."""
+    process, images = diffusion(), 2 * images[:2000] - 1
+    times = torch.arange(len(images), device=images.device) % process.T
+    return {"test_loss": simple_loss(model, process, images, times).mean().item()}
+
+
+def ddpm_sample(model: UNet, count: int) -> Tensor:
+    """Digits by ancestral sampling, in 100 of the 1000 steps."""
+    images = sample(model, diffusion(), (count, 1, 28, 28), steps=100, variance="small")
+    return (images.clamp(-1, 1) + 1) / 2
+
+
 RECIPES = {
     "autoencoder": Recipe(build_autoencoder, autoencoder_loss, autoencoder_test, autoencoder_sample),
     "vae": Recipe(build_vae, vae_loss, vae_test, vae_sample),
+    "ddpm": Recipe(build_ddpm, ddpm_loss, ddpm_test, ddpm_sample, cpu_images=400_000, batch_size=32),
 }
 
 
@@ -84,14 +119,18 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     models = parser.add_subparsers(dest="model", required=True)
     for name, recipe in RECIPES.items():
         command = models.add_parser(name, help=recipe.build.__doc__)
-        command.add_argument("--latent-dim", type=int, default=16, help="length of the code (default: 16)")
-        command.add_argument("--network", choices=("mlp", "conv"), default="mlp")
         command.add_argument("--images", type=int, default=None, help="images to see in all")
-        command.add_argument("--batch-size", type=int, default=128, help="over all processes (default: 128)")
+        command.add_argument(
+            "--batch-size", type=int, default=recipe.batch_size, help="over all processes (default: %(default)s)"
+        )
         command.add_argument("--lr", type=float, default=2e-3, help="highest learning rate (default: 0.002)")
         command.add_argument("--precision", choices=("auto", "no", "bf16"), default="auto")
         command.add_argument("--seed", type=int, default=0)
         command.add_argument("--checkpoint", help="safetensors file to write, and to go on from if it exists")
+        command.add_argument("--publish", action="store_true", help="store the weights among those that ship")
+    for name in ("autoencoder", "vae"):
+        models.choices[name].add_argument("--latent-dim", type=int, default=16, help="length of the code (default: 16)")
+        models.choices[name].add_argument("--network", choices=("mlp", "conv"), default="mlp")
     models.choices["vae"].add_argument("--beta", type=float, default=1.0, help="weight of the KL term")
     return parser.parse_args(arguments)
 
@@ -108,7 +147,7 @@ def main(arguments: list[str] | None = None) -> None:
         model,
         recipe.loss,
         images,
-        images=budget(cpu=300_000, gpu=3_000_000) if options.images is None else options.images,
+        images=budget(cpu=recipe.cpu_images, gpu=10 * recipe.cpu_images) if options.images is None else options.images,
         batch_size=options.batch_size,
         lr=options.lr,
         ema=0.999,
@@ -121,13 +160,20 @@ def main(arguments: list[str] | None = None) -> None:
     if process.is_main_process:
         torch.manual_seed(options.seed)
         with torch.no_grad():
-            distance = frechet_distance(recipe.sample(model, SAMPLES))
+            samples = recipe.sample(model, SAMPLES)
+        distance, statistics = frechet_distance(samples), digit_statistics(samples)
         last = history.records[-1]
         seen = f"{last['images']:,} images on {process.num_processes} × {process.device.type}"
         print(f"{options.model}: {seen}, {time.monotonic() - started:.1f} s")
         for name in list(last)[3:]:  # after step, images and lr
             print(f"  {name}: {history[name][0]:.4g} -> {last[name]:.4g}")
         print(f"  Fréchet distance of {SAMPLES:,} samples: {distance:.3g}")
+        if options.publish:
+            made = {name: value for name, value in vars(options).items() if name not in ("checkpoint", "publish")}
+            measured = {**last, "samples": SAMPLES, "frechet_distance": distance, **statistics}
+            made = {"made by": "python -m lib.run " + " ".join(map(str, arguments or sys.argv[1:])), **made}
+            told = {name: str(value) for name, value in {**made, **measured}.items()}
+            print(f"  weights in {pretrained.publish(options.model, model, told)}")
     process.wait_for_everyone()
     process.destroy_process_group()
 

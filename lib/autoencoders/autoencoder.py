@@ -82,7 +82,7 @@ class Autoencoder(nn.Module):
 
     def __init__(self, latent_dim: int = 16, network: str = "mlp", image_shape: tuple[int, int, int] = (1, 28, 28)):
         super().__init__()
-        self.latent_dim = check_latent_dim(latent_dim)
+        self.latent_dim = check_count("latent_dim", latent_dim)
         self.image_shape = tuple(image_shape)
         self.encoder = encoder(latent_dim, network, image_shape)
         self.decoder = decoder(latent_dim, network, image_shape)
@@ -122,11 +122,11 @@ def check_network(network: str, image_shape: tuple[int, int, int]) -> tuple[int,
     return C, H, W
 
 
-def check_latent_dim(latent_dim: int) -> int:
-    """`latent_dim` itself, after checking that it is a positive integer."""
-    if isinstance(latent_dim, bool) or not isinstance(latent_dim, int) or latent_dim < 1:
-        raise ValueError(f"latent_dim must be an integer of at least 1, got {latent_dim!r}")
-    return latent_dim
+def check_count(name: str, value: int) -> int:
+    """`value` itself, after checking that it is a positive integer."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(f"{name} must be an integer of at least 1, got {value!r}")
+    return value
 
 
 def check_images(x: Tensor, image_shape: tuple[int, ...]) -> None:

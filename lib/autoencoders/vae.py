@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from lib.autoencoders.autoencoder import (
     check_codes,
+    check_count,
     check_images,
-    check_latent_dim,
     check_pixels,
     decoder,
     encoder,
@@ -68,7 +68,7 @@ class VAE(nn.Module):
             raise ValueError(f"beta must be a finite number of at least 0, got {beta!r}")
         if not (math.isfinite(pixel_std) and pixel_std > 0):
             raise ValueError(f"pixel_std must be a finite number above 0, got {pixel_std!r}")
-        self.latent_dim = check_latent_dim(latent_dim)
+        self.latent_dim = check_count("latent_dim", latent_dim)
         self.image_shape = tuple(image_shape)
         self.likelihood = likelihood
         self.beta = beta
@@ -146,8 +146,7 @@ class VAE(nn.Module):
         Its mean lies between the ELBO ($k = 1$) and $\log p(x)$ and rises with `k` (Burda et al. 2016, theorem 1).
         One z at a time is decoded, so memory does not grow with `k`.
         """
-        if isinstance(k, bool) or not isinstance(k, int) or k < 1:
-            raise ValueError(f"k must be an integer of at least 1, got {k!r}")
+        check_count("k", k)
         check_images(x, self.image_shape)
         check_pixels(x)
         mu, logvar = (t.to(x.dtype) for t in self.encode(x))
@@ -164,7 +163,6 @@ class VAE(nn.Module):
 
         `generator` must live on the CPU, so that one seed gives one set of codes on every device.
         """
-        if isinstance(n, bool) or not isinstance(n, int) or n < 1:
-            raise ValueError(f"n must be an integer of at least 1, got {n!r}")
+        check_count("n", n)
         device = next(self.parameters()).device
         return self.decode(torch.randn(n, self.latent_dim, generator=generator).to(device))

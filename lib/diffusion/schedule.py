@@ -1,0 +1,49 @@
+r"""How much noise each step adds: the $\beta_t$ of the linear and the cosine schedule, in float64.
+
+Linear: Ho, Jain and Abbeel, "Denoising Diffusion Probabilistic Models", NeurIPS 2020 (arXiv:2006.11239), section 4.
+Cosine: Nichol and Dhariwal, "Improved Denoising Diffusion Probabilistic Models", ICML 2021 (arXiv:2102.09672),
+section 3.2, equation (17).
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+
+def linear_betas(T: int, start: float = 1e-4, end: float = 0.02) -> Tensor:
+    r"""$\beta_1, \dots, \beta_T$ on a straight line from `start` to `end`: (T,), float64.
+
+    Raises `ValueError` unless `T` is a positive integer and 0 < start <= end < 1.
+    """
+    check_steps(T)
+    if not 0 < start <= end < 1:
+        raise ValueError(f"start and end must satisfy 0 < start <= end < 1, got start={start!r} and end={end!r}")
+    return torch.linspace(start, end, T, dtype=torch.float64)
+
+
+def cosine_betas(T: int, s: float = 0.008, max_beta: float = 0.999) -> Tensor:
+    r"""The $\beta_t$ that make $\bar\alpha_t$ follow $\cos^2\big(\frac{t/T+s}{1+s}\cdot\frac\pi2\big)$: (T,), float64.
+
+    Args:
+        T: number of steps.
+        s: keeps the first $\beta$ from being tiny; at least 0.
+        max_beta: the last step would have $\beta_T = 1$, and is cut to this value, between 0 and 1.
+
+    Raises:
+        ValueError: for an argument outside these ranges.
+    """
+    check_steps(T)
+    if not (math.isfinite(s) and s >= 0):
+        raise ValueError(f"s must be a finite number of at least 0, got {s!r}")
+    if not 0 < max_beta < 1:
+        raise ValueError(f"max_beta must lie between 0 and 1, got {max_beta!r}")
+    time = torch.linspace(0, 1, T + 1, dtype=torch.float64)
+    alphas_bar = ((time + s) / (1 + s) * math.pi / 2).cos().square()
+    return (1 - alphas_bar[1:] / alphas_bar[:-1]).clamp(max=max_beta)
+
+
+def check_steps(T: int) -> None:
+    """Raises `ValueError` unless `T` is a positive integer."""
+    if isinstance(T, bool) or not isinstance(T, int) or T < 1:
+        raise ValueError(f"T must be an integer of at least 1, got {T!r}")

@@ -1,0 +1,121 @@
+"""Our U-Net against the one of diffusers: the time of a training step, and what is learned in equal time.
+
+`python -m tests.benchmarks.unet` measures a training step of both on the same architecture, weights, batch and
+precision, in turns, and prints the medians and their ratio. With `--seconds 40` it also trains the book's small network
+and diffusers' blocks, at equal parameter count and in turns, on MNIST for so many seconds each, and prints their errors
+on held-out images. All times are of the processor, on one thread: other programs disturb them little.
+"""
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from lib.diffusion import GaussianDiffusion, UNet, digit_unet, linear_betas, simple_loss
+from lib.training import EMA, load_mnist
+from tests.peers.unets import DiffusersUNet, count, same_random_weights
+
+PROCESS = GaussianDiffusion(linear_betas(1000))
+# Channels in and out, ch, ch_mult, num_res_blocks, attn_resolutions, dropout, resolution, patch.
+DIGITS = (1, 1, 32, (1, 2), 1, (), 0.0, 28, 2)  # the shape of `digit_unet`
+BATCH = 32
+
+
+def trainer(model: nn.Module, lr: float) -> Callable[[Tensor], float]:
+    """A function that trains on a batch and returns the seconds that it took."""
+    optimiser = torch.optim.AdamW(model.parameters(), lr)
+
+    def step(x0: Tensor) -> float:
+        start = time.process_time()
+        optimiser.zero_grad()
+        simple_loss(model, PROCESS, x0).mean().backward()
+        optimiser.step()
+        return time.process_time() - start
+
+    return step
+
+
+def compare_steps(shape: tuple, rounds: int, layout: torch.memory_format) -> None:
+    """Prints the median time of a training step of both, taken in turns."""
+    torch.manual_seed(0)
+    models = {"ours": UNet(*shape), "diffusers": DiffusersUNet(*shape)}
+    same_random_weights(*models.values())
+    steps = {name: trainer(model.to(memory_format=layout).train(), 1e-4) for name, model in models.items()}
+    x0 = torch.rand(BATCH, shape[0], shape[7], shape[7]) * 2 - 1
+    times = {name: [] for name in steps}
+    for i in range(rounds + 2):  # the first two warm up
+        for name in sorted(steps, reverse=i % 2):
+            seconds = steps[name](x0)
+            if i >= 2:
+                times[name].append(seconds)
+    ours, theirs = (1000 * statistics.median(times[name]) for name in ("ours", "diffusers"))
+    print(f"train step, {BATCH} images, {count(models['ours']):,} parameters each, {str(layout).split('.')[-1]}:")
+    print(f"  ours {ours:.1f} ms, diffusers {theirs:.1f} ms, ratio {ours / theirs:.3f}", flush=True)
+
+
+@torch.no_grad()
+def held_out(model: nn.Module, x0: Tensor) -> float:
+    """The simple loss of images never trained on, at times and with noise that are always the same."""
+    generator = torch.Generator().manual_seed(0)
+    t = torch.randint(PROCESS.T, (len(x0),), generator=generator)
+    noise = torch.randn(x0.shape, generator=generator)
+    parts = zip(x0.split(250), t.split(250), noise.split(250))
+    return torch.cat([simple_loss(model.eval(), PROCESS, x, at, z) for x, at, z in parts]).mean().item()
+
+
+def compare_learning(seconds: float, lr: float, looks: int = 5) -> None:
+    """Prints the held-out loss of the averaged weights of each network after equal times of training."""
+    images, test = load_mnist("train").images * 2 - 1, load_mnist("test").images[:1000] * 2 - 1
+    models = {}
+    for name, make in {
+        "ours": digit_unet,
+        "diffusers on patches": lambda: DiffusersUNet(*DIGITS),
+        "diffusers on pixels": lambda: DiffusersUNet(*DIGITS[:-1]),
+    }.items():
+        torch.manual_seed(0)
+        models[name] = make().to(memory_format=torch.channels_last)
+    steps = {name: trainer(model, lr) for name, model in models.items()}
+    averages = {name: EMA(model, 0.995) for name, model in models.items()}
+    order = {name: torch.Generator().manual_seed(0) for name in models}
+    spent, seen = dict.fromkeys(models, 0.0), dict.fromkeys(models, 0)
+    found = {name: [] for name in models}
+    for look in range(1, looks + 1):
+        for name, model in models.items():
+            model.train()
+            while spent[name] < seconds * look / looks:
+                batch = images[torch.randint(len(images), (BATCH,), generator=order[name])]
+                spent[name] += steps[name](batch)
+                averages[name].update()
+                seen[name] += BATCH
+            with averages[name].applied():
+                found[name].append(held_out(model, test))
+    print(f"held-out loss after equal times, {seconds:g} s of training in all, learning rate {lr:g}:")
+    for name, losses in found.items():
+        print(f"  {name:20} {count(models[name]):,} parameters, {seen[name]:,} images:", *(f"{x:.4f}" for x in losses))
+    ours, *others = found
+    for name in others:
+        reached = next((i for i, x in enumerate(found[ours], 1) if x <= found[name][-1]), None)
+        when = f"after {reached / looks:.0%} of the time" if reached else "not in this time"
+        print(f"  ours is as good as {name} at its end {when}", flush=True)
+
+
+def main() -> None:
+    """Runs what the command line asks for."""
+    parser = argparse.ArgumentParser("python -m tests.benchmarks.unet", description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=30, help="training steps of each (default: %(default)s)")
+    parser.add_argument("--seconds", type=float, default=0, help="training time of each network (default: none)")
+    parser.add_argument("--lr", type=float, default=2e-3, help="learning rate of all (default: %(default)s)")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    if options.rounds:
+        for layout in (torch.contiguous_format, torch.channels_last):
+            compare_steps(DIGITS, options.rounds, layout)
+    if options.seconds:
+        compare_learning(options.seconds, options.lr)
+
+
+if __name__ == "__main__":
+    main()

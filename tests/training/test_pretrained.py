@@ -1,0 +1,51 @@
+import pytest
+import torch
+from torch import nn
+
+from lib.diffusion import GaussianDiffusion, digit_unet, linear_betas, sample
+from lib.training import CheckpointError, frechet_distance, pretrained
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(pretrained, "FOLDER", tmp_path)
+    return tmp_path
+
+
+def test_what_was_published_is_loaded_exactly(folder):
+    model, other = nn.Linear(3, 2), nn.Linear(3, 2).train()
+    assert pretrained.publish("linear", model, {"made by": "a test"}) == folder / "linear.safetensors"
+    assert pretrained.load("linear", other) == {"made by": "a test"}
+    assert torch.equal(model.weight, other.weight) and torch.equal(model.bias, other.bias) and not other.training
+
+
+def test_bad_input_is_named(folder):
+    pretrained.publish("linear", nn.Linear(3, 2), {})
+    with pytest.raises(ValueError, match=r"^name must be one of the weights that ship, linear, got 'vqvae'$"):
+        pretrained.load("vqvae", nn.Linear(3, 2))
+    wrong = nn.Linear(4, 2)
+    before = wrong.weight.clone()
+    with pytest.raises(ValueError, match=r"^model does not fit the weights 'linear': 1 names differ, first weight$"):
+        pretrained.load("linear", wrong)
+    assert torch.equal(wrong.weight, before)
+    (folder / "linear.safetensors").write_bytes(b"torn")
+    with pytest.raises(CheckpointError, match=r"linear\.safetensors is not a whole safetensors file"):
+        pretrained.load("linear", nn.Linear(3, 2))
+
+
+def test_shipped_files_say_how_they_were_made_and_are_small():
+    files = sorted(pretrained.FOLDER.glob("*.safetensors"))
+    assert [file.stem for file in files] == ["ddpm"]
+    assert sum(file.stat().st_size for file in files) < 4_000_000
+    made = pretrained.load("ddpm", digit_unet())
+    assert made["made by"].startswith("python -m lib.run ddpm ")
+    assert int(made["images"]) >= 100_000 and float(made["frechet_distance"]) < 5
+
+
+@pytest.mark.slow
+def test_shipped_ddpm_draws_digits():
+    model = digit_unet()
+    pretrained.load("ddpm", model)
+    process, generator = GaussianDiffusion(linear_betas(1000)), torch.Generator().manual_seed(0)
+    drawn = sample(model, process, (200, 1, 28, 28), steps=25, variance="small", generator=generator)
+    assert frechet_distance((drawn.clamp(-1, 1) + 1) / 2) < 10
