@@ -1,0 +1,76 @@
+r"""Improved DDPM: a network that learns its variance too, and the loss that teaches it.
+
+Nichol and Dhariwal, "Improved Denoising Diffusion Probabilistic Models", ICML 2021 (arXiv:2102.09672), section 3.1.
+The network answers with twice the channels of the image: first $\epsilon$, then $v$, a number for each pixel that says
+where the log variance lies between its two bounds.
+"""
+
+import torch
+from torch import Tensor
+
+from lib.diffusion.ddpm import Model, check_values, vlb_term
+from lib.diffusion.process import GaussianDiffusion, like
+
+
+def learned_mean_variance(
+    out: Tensor, process: GaussianDiffusion, xt: Tensor, t: Tensor, clip: bool = True
+) -> tuple[Tensor, Tensor, Tensor]:
+    r"""$p_\theta(x_{t-1} \mid x_t)$ from the network's answer: equation (15) with the fraction $(v + 1)/2$.
+
+    Args:
+        out: the answer (B, 2C, H, W); $v$ from -1, for $\tilde\beta_t$, to 1, for $\beta_t$, and not clamped.
+        xt: images (B, C, H, W).
+        t: their times (B,).
+        clip: keep the predicted image in [-1, 1].
+
+    Returns:
+        Mean, log variance and predicted image, all shaped as `xt`.
+
+    Raises:
+        ValueError: for a wrong shape or time.
+    """
+    if out.ndim != xt.ndim or out.shape[1] != 2 * xt.shape[1]:
+        raise ValueError(f"out must have twice the channels of the images {tuple(xt.shape)}, got {tuple(out.shape)}")
+    eps, v = out.chunk(2, dim=1)
+    x0 = process.x0_from_eps(xt, t, eps)
+    x0 = x0.clamp(-1, 1) if clip else x0
+    mean, _, smallest = process.q_posterior(x0, xt, t)
+    largest, share = process.at("betas", t, xt).log(), (v + 1) / 2
+    return mean, share * largest + (1 - share) * smallest, x0
+
+
+def hybrid_loss(
+    model: Model,
+    process: GaussianDiffusion,
+    x0: Tensor,
+    t: Tensor | None = None,
+    noise: Tensor | None = None,
+    vlb_weight: float | None = None,
+) -> dict[str, Tensor]:
+    r"""$L_\text{hybrid} = L_\text{simple} + \lambda L_\text{vlb}$, equation (16).
+
+    Returns "loss", "simple" and "vlb" of each image, (B,). The bound's term is in bits per dimension, already weighted,
+    and teaches the variance alone: no gradient goes from it into $\epsilon$.
+
+    Args:
+        x0: images (B, C, H, W) in [-1, 1].
+        t: their times (B,); drawn uniformly where None.
+        noise: shaped as `x0`; drawn where None.
+        vlb_weight: by default T / 1000, which makes it 0.001 for the whole sum of T terms, as in the paper.
+
+    Raises:
+        ValueError: for a wrong shape or time, or a pixel outside [-1, 1].
+    """
+    check_values(x0, -1, 1)
+    if t is None:
+        t = torch.randint(process.T, (len(x0),), device=x0.device)
+    noise = like(x0, noise, "noise")
+    xt = process.q_sample(x0, t, noise)
+    out = model(xt, t)
+    eps, v = out.chunk(2, dim=1)
+    frozen = torch.cat([eps.detach(), v], dim=1)
+    mean, log_variance, _ = learned_mean_variance(frozen, process, xt, t, clip=False)
+    weight = process.T / 1000 if vlb_weight is None else vlb_weight
+    vlb = weight * vlb_term(x0, xt, t, process, mean, log_variance)
+    simple = (noise - eps).square().flatten(1).mean(1)
+    return {"loss": simple + vlb, "simple": simple, "vlb": vlb}
