@@ -132,10 +132,13 @@ def ranges(figure):
 
 
 def start(figure, slider):
-    """Brings all sliders of a figure to their lowest values, and the keyboard to this one."""
-    for one in [*ranges(figure), slider]:
-        one.press("Home")
+    """Brings a slider to its lowest value, and the others of its figure to their middle: an end may say nothing."""
+    for other in ranges(figure):
+        other.press("Home")
+        for _ in range(int(other.get_attribute("max")) // 2):
+            other.press("ArrowRight")
     slider.scroll_into_view_if_needed()
+    slider.press("Home")
 
 
 def state(figure):
