@@ -11,6 +11,7 @@ work over the GPUs of one or many machines (second line), or over processes on t
 """
 
 import argparse
+import functools
 import time
 from collections.abc import Callable
 from typing import NamedTuple
@@ -82,6 +83,7 @@ def build_ddpm(options: argparse.Namespace) -> UNet:
     return digit_unet()
 
 
+@functools.cache  # the loss asks for it at every step
 def diffusion() -> GaussianDiffusion:
     """The noise of the paper: 1000 steps, linear."""
     return GaussianDiffusion(linear_betas(1000)).to(default_device())

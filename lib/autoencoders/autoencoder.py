@@ -7,6 +7,8 @@ The two small networks below, an MLP and a convolutional one, also serve the VAE
 import torch
 from torch import Tensor, nn
 
+from lib.checks import check_count
+
 HIDDEN = (400, 200)  # widths of the MLP's two hidden layers, encoder order
 CHANNELS = (32, 64)  # channels of the convolutional network at 1/2 and 1/4 of the image size
 
@@ -82,7 +84,8 @@ class Autoencoder(nn.Module):
 
     def __init__(self, latent_dim: int = 16, network: str = "mlp", image_shape: tuple[int, int, int] = (1, 28, 28)):
         super().__init__()
-        self.latent_dim = check_count("latent_dim", latent_dim)
+        check_count(latent_dim=latent_dim)
+        self.latent_dim = latent_dim
         self.image_shape = tuple(image_shape)
         self.encoder = encoder(latent_dim, network, image_shape)
         self.decoder = decoder(latent_dim, network, image_shape)
@@ -120,13 +123,6 @@ def check_network(network: str, image_shape: tuple[int, int, int]) -> tuple[int,
     if network == "conv" and (H % 4 or W % 4):
         raise ValueError(f"image_shape must have H and W divisible by 4 for the conv network, got {H} and {W}")
     return C, H, W
-
-
-def check_count(name: str, value: int) -> int:
-    """`value` itself, after checking that it is a positive integer."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError(f"{name} must be an integer of at least 1, got {value!r}")
-    return value
 
 
 def check_images(x: Tensor, image_shape: tuple[int, ...]) -> None:

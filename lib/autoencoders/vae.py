@@ -14,14 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lib.autoencoders.autoencoder import (
-    check_codes,
-    check_count,
-    check_images,
-    check_pixels,
-    decoder,
-    encoder,
-)
+from lib.autoencoders.autoencoder import check_codes, check_images, check_pixels, decoder, encoder
+from lib.checks import check_count
 
 LOG_2PI = math.log(2 * math.pi)
 
@@ -68,7 +62,8 @@ class VAE(nn.Module):
             raise ValueError(f"beta must be a finite number of at least 0, got {beta!r}")
         if not (math.isfinite(pixel_std) and pixel_std > 0):
             raise ValueError(f"pixel_std must be a finite number above 0, got {pixel_std!r}")
-        self.latent_dim = check_count("latent_dim", latent_dim)
+        check_count(latent_dim=latent_dim)
+        self.latent_dim = latent_dim
         self.image_shape = tuple(image_shape)
         self.likelihood = likelihood
         self.beta = beta
@@ -146,7 +141,7 @@ class VAE(nn.Module):
         Its mean lies between the ELBO ($k = 1$) and $\log p(x)$ and rises with `k` (Burda et al. 2016, theorem 1).
         One z at a time is decoded, so memory does not grow with `k`.
         """
-        check_count("k", k)
+        check_count(k=k)
         check_images(x, self.image_shape)
         check_pixels(x)
         mu, logvar = (t.to(x.dtype) for t in self.encode(x))
@@ -163,6 +158,6 @@ class VAE(nn.Module):
 
         `generator` must live on the CPU, so that one seed gives one set of codes on every device.
         """
-        check_count("n", n)
+        check_count(n=n)
         device = next(self.parameters()).device
         return self.decode(torch.randn(n, self.latent_dim, generator=generator).to(device))

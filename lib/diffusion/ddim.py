@@ -9,6 +9,7 @@ import math
 import torch
 from torch import Tensor
 
+from lib.checks import check_count, check_option
 from lib.diffusion.process import GaussianDiffusion, like, shaped
 
 
@@ -63,10 +64,8 @@ def strided_times(T: int, steps: int, spacing: str = "leading") -> Tensor:
 
     Raises `ValueError` where `steps` is not in 1 ... T, or the spacing is unknown.
     """
-    if isinstance(steps, bool) or not isinstance(steps, int) or not 1 <= steps <= T:
-        raise ValueError(f"steps must be an integer from 1 to {T}, got {steps!r}")
-    if spacing not in ("leading", "trailing"):
-        raise ValueError(f'spacing must be "leading" or "trailing", got {spacing!r}')
+    check_count(1, T, steps=steps)
+    check_option("spacing", spacing, ("leading", "trailing"))
     if spacing == "leading":
         return torch.arange(steps) * (T // steps)
     return torch.tensor([math.ceil(T - i * T / steps - 0.5) - 1 for i in reversed(range(steps))])

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
+from lib.checks import check_count, check_option
 from lib.diffusion.process import GaussianDiffusion, like, shaped
 
 Model = Callable[[Tensor, Tensor], Tensor]
@@ -49,7 +50,12 @@ def simple_loss(
         t = torch.randint(process.T, (len(x0),), device=x0.device)
     noise = like(x0, noise, "noise")
     xt = process.q_sample(x0, t, noise)
-    wanted = {"eps": lambda: noise, "x0": lambda: x0, "v": lambda: process.v_from_x0_eps(x0, t, noise)}[target]()
+    if target == "eps":
+        wanted = noise
+    elif target == "x0":
+        wanted = x0
+    else:
+        wanted = process.v_from_x0_eps(x0, t, noise)
     return (wanted - answer(model, xt, t)).square().flatten(1).mean(1)
 
 
@@ -141,8 +147,7 @@ def trajectory(
     if getattr(model, "training", False):
         raise ValueError("model must be in eval mode to sample, call model.eval() first")
     steps = process.T if steps is None else steps
-    if isinstance(steps, bool) or not isinstance(steps, int) or not 1 <= steps <= process.T:
-        raise ValueError(f"steps must be an integer from 1 to {process.T}, got {steps!r}")
+    check_count(1, process.T, steps=steps)
     device, dtype = process.betas.device, torch.get_default_dtype()
     visited = torch.linspace(0, process.T - 1, steps, dtype=torch.float64).round().long()
     visited = visited if steps > 1 else visited + process.T - 1
@@ -256,12 +261,6 @@ def bits_per_dim(nats: Tensor) -> Tensor:
 def answer(model: Model, xt: Tensor, t: Tensor) -> Tensor:
     """What the model says of `xt`, after checking its shape."""
     return like(xt, model(xt, t), "the model's answer")
-
-
-def check_option(name: str, value: str, options: tuple[str, ...]) -> None:
-    """Raises `ValueError` where `value` is none of `options`."""
-    if value not in options:
-        raise ValueError(f"{name} must be one of {', '.join(options)}, got {value!r}")
 
 
 def check_values(x: Tensor, low: float = -math.inf, high: float = math.inf) -> None:

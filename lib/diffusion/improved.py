@@ -8,7 +8,7 @@ where the log variance lies between its two bounds.
 import torch
 from torch import Tensor
 
-from lib.diffusion.ddpm import Model, check_values, vlb_term
+from lib.diffusion.ddpm import Model, check_values, p_mean_variance, vlb_term
 from lib.diffusion.process import GaussianDiffusion, like
 
 
@@ -32,9 +32,7 @@ def learned_mean_variance(
     if out.ndim != xt.ndim or out.shape[1] != 2 * xt.shape[1]:
         raise ValueError(f"out must have twice the channels of the images {tuple(xt.shape)}, got {tuple(out.shape)}")
     eps, v = out.chunk(2, dim=1)
-    x0 = process.x0_from_eps(xt, t, eps)
-    x0 = x0.clamp(-1, 1) if clip else x0
-    mean, _, smallest = process.q_posterior(x0, xt, t)
+    mean, smallest, x0 = p_mean_variance(lambda *_: eps, process, xt, t, variance="small", clip=clip)
     largest, share = process.at("betas", t, xt).log(), (v + 1) / 2
     return mean, share * largest + (1 - share) * smallest, x0
 

@@ -91,8 +91,17 @@ class GaussianDiffusion(nn.Module):
             first step is that of the second.
         """
         like(x0, xt, "xt")
-        mean = self.at("posterior_mean_x0", t, x0) * x0 + self.at("posterior_mean_xt", t, x0) * xt
-        return mean, self.at("posterior_variance", t, x0), self.at("posterior_log_variance", t, x0)
+        t = self.check_times(t, x0)
+        of_x0, of_xt, variance, log_variance = (
+            shaped(table[t], x0)
+            for table in (
+                self.posterior_mean_x0,
+                self.posterior_mean_xt,
+                self.posterior_variance,
+                self.posterior_log_variance,
+            )
+        )
+        return of_x0 * x0 + of_xt * xt, variance, log_variance
 
     def x0_from_eps(self, xt: Tensor, t: Tensor, eps: Tensor) -> Tensor:
         r"""$x_0 = (x_t - \sqrt{1-\bar\alpha_t}\,\epsilon) / \sqrt{\bar\alpha_t}$."""

@@ -10,13 +10,15 @@ import math
 import torch
 from torch import Tensor
 
+from lib.checks import check_count
+
 
 def linear_betas(T: int, start: float = 1e-4, end: float = 0.02) -> Tensor:
     r"""$\beta_1, \dots, \beta_T$ on a straight line from `start` to `end`: (T,), float64.
 
     Raises `ValueError` unless `T` is a positive integer and 0 < start <= end < 1.
     """
-    check_steps(T)
+    check_count(T=T)
     if not 0 < start <= end < 1:
         raise ValueError(f"start and end must satisfy 0 < start <= end < 1, got start={start!r} and end={end!r}")
     return torch.linspace(start, end, T, dtype=torch.float64)
@@ -33,7 +35,7 @@ def cosine_betas(T: int, s: float = 0.008, max_beta: float = 0.999) -> Tensor:
     Raises:
         ValueError: for an argument outside these ranges.
     """
-    check_steps(T)
+    check_count(T=T)
     if not (math.isfinite(s) and s >= 0):
         raise ValueError(f"s must be a finite number of at least 0, got {s!r}")
     if not 0 < max_beta < 1:
@@ -41,9 +43,3 @@ def cosine_betas(T: int, s: float = 0.008, max_beta: float = 0.999) -> Tensor:
     time = torch.linspace(0, 1, T + 1, dtype=torch.float64)
     alphas_bar = ((time + s) / (1 + s) * math.pi / 2).cos().square()
     return (1 - alphas_bar[1:] / alphas_bar[:-1]).clamp(max=max_beta)
-
-
-def check_steps(T: int) -> None:
-    """Raises `ValueError` unless `T` is a positive integer."""
-    if isinstance(T, bool) or not isinstance(T, int) or T < 1:
-        raise ValueError(f"T must be an integer of at least 1, got {T!r}")

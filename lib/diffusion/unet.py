@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lib.checks import check_count
+
 
 class UNet2015(nn.Module):
     """The U-Net of figure 1: 23 convolutions, none of them padded, so that maps shrink and skips are cropped.
@@ -27,7 +29,7 @@ class UNet2015(nn.Module):
 
     def __init__(self, in_channels: int = 1, num_classes: int = 2, width: int = 64):
         super().__init__()
-        check_positive(in_channels=in_channels, num_classes=num_classes, width=width)
+        check_count(in_channels=in_channels, num_classes=num_classes, width=width)
         widths = [width * 2**level for level in range(5)]
         self.down = nn.ModuleList(map(two_convolutions, [in_channels, *widths[:-1]], widths))
         self.up = nn.ModuleList(nn.ConvTranspose2d(2 * w, w, kernel_size=2, stride=2) for w in reversed(widths[:-1]))
@@ -230,10 +232,10 @@ class UNet(nn.Module):
         norm: Callable[[int], nn.Module] = group_norm,
     ):
         super().__init__()
-        check_positive(in_channels=in_channels, out_channels=out_channels, ch=ch, num_res_blocks=num_res_blocks)
-        check_positive(resolution=resolution, patch=patch, **{"length of ch_mult": len(ch_mult)})
+        check_count(in_channels=in_channels, out_channels=out_channels, ch=ch, num_res_blocks=num_res_blocks)
+        check_count(resolution=resolution, patch=patch, **{"length of ch_mult": len(ch_mult)})
         for mult in ch_mult:
-            check_positive(**{"each of ch_mult": mult})
+            check_count(**{"each of ch_mult": mult})
         if ch < 4 or ch % 2:
             raise ValueError(f"ch must be even and at least 4, for the sines and cosines of the time, got {ch}")
         self.in_channels, self.ch, self.patch, levels = in_channels, ch, patch, len(ch_mult)
@@ -328,10 +330,3 @@ def digit_unet() -> UNet:
     """
     unet = UNet(1, 1, 32, (1, 2), 1, (), dropout=0.0, resolution=28, patch=2, norm=ChannelNorm)
     return unet.to(memory_format=torch.channels_last)
-
-
-def check_positive(**numbers: int) -> None:
-    """Raises `ValueError` unless all are integers of at least 1."""
-    for name, number in numbers.items():
-        if isinstance(number, bool) or not isinstance(number, int) or number < 1:
-            raise ValueError(f"{name} must be an integer of at least 1, got {number!r}")

@@ -10,13 +10,14 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from itertools import islice
-from numbers import Integral, Real
+from numbers import Real
 
 import torch
 from accelerate import Accelerator, PartialState
 from accelerate.utils import parse_flag_from_env
 from torch import Tensor, nn
 
+from lib.checks import check_count
 from lib.training.checkpoint import fingerprint, load_training, save_training
 from lib.training.ema import EMA
 from lib.training.history import History, Progress
@@ -86,8 +87,9 @@ def fit(
     """
     data = (data,) if isinstance(data, Tensor) else data
     warmup = WARMUP.get(schedule) if warmup is None and isinstance(schedule, str) else warmup
-    every = max(1, images // 10) if every is None and _is_count(images) else every
-    _check(model, loss, data, images, batch_size, seed, every, evaluate)
+    check_count(images=images)
+    every = max(1, images // 10) if every is None else every
+    _check(model, loss, data, batch_size, seed, every, evaluate)
     _check_numbers(lr, weight_decay, schedule, warmup, ema, clip, precision)
     accelerator = Accelerator(cpu=_on_cpu(), mixed_precision="no")  # precision: chosen below, for this call alone
     device, processes, rank = accelerator.device, accelerator.num_processes, accelerator.process_index
@@ -287,7 +289,7 @@ def _set_random_states(states: dict[str, Tensor], accelerator: Accelerator) -> N
         torch.cuda.set_rng_state(own["cuda"], accelerator.device)
 
 
-def _check(model, loss, data, images, batch_size, seed, every, evaluate) -> None:
+def _check(model, loss, data, batch_size, seed, every, evaluate) -> None:
     """Raises ValueError for a model, data or count that cannot be trained on."""
     if not isinstance(model, nn.Module) or not any(p.requires_grad for p in model.parameters()):
         raise ValueError(f"model must be an nn.Module with parameters to train, got {type(model).__name__}")
@@ -295,11 +297,8 @@ def _check(model, loss, data, images, batch_size, seed, every, evaluate) -> None
         raise ValueError(f"loss must be callable as loss(model, *batch), got {loss!r}")
     if not (evaluate is None or callable(evaluate)):
         raise ValueError(f"evaluate must be callable as evaluate(model), or None, got {evaluate!r}")
-    for name, value in {"images": images, "batch_size": batch_size, "every": every}.items():
-        if not _is_count(value):
-            raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
-    if not _is_count(seed, least=0) or seed >= 1 << 32:
-        raise ValueError(f"seed must be a whole number from 0 to 2³² - 1, got {seed!r}")
+    check_count(batch_size=batch_size, every=every)
+    check_count(0, 2**32 - 1, seed=seed)
     if not isinstance(data, tuple | list) or not data or not all(isinstance(part, Tensor) for part in data):
         raise ValueError(f"data must be a tensor or a tuple of tensors, got {type(data).__name__}")
     lengths = [len(part) if part.dim() else 0 for part in data]
@@ -325,10 +324,6 @@ def _check_numbers(lr, weight_decay, schedule, warmup, ema, clip, precision) -> 
     for name, value in {"warmup": warmup, "ema": 0.0 if ema is None else ema}.items():
         if not _is_number(value) or not 0 <= value < 1:
             raise ValueError(f"{name} must be a number in [0, 1), got {value!r}")
-
-
-def _is_count(value, least: int = 1) -> bool:
-    return isinstance(value, Integral) and not isinstance(value, bool) and value >= least
 
 
 def _is_number(value) -> bool:

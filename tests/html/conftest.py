@@ -72,7 +72,7 @@ def digest(path: Path) -> str:
 @functools.cache
 def surroundings() -> str:
     """What every page and every test here depends on: the styles and scripts of the book, and this folder."""
-    files = [*HERE.glob("*.py"), *(path for path in (BUILT / "_static").rglob("*") if path.is_file())]
+    files = [*HERE.glob("*.py"), *(path for kind in ("css", "js") for path in (BUILT / "_static").rglob(f"*.{kind}"))]
     return hashlib.sha256("".join(map(digest, sorted(files))).encode()).hexdigest()
 
 

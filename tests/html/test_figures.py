@@ -134,9 +134,7 @@ def ranges(figure):
 def start(figure, slider):
     """Brings a slider to its lowest value, and the others of its figure to their middle: an end may say nothing."""
     for other in ranges(figure):
-        other.press("Home")
-        for _ in range(int(other.get_attribute("max")) // 2):
-            other.press("ArrowRight")
+        other.fill(str(int(other.get_attribute("max")) // 2))
     slider.scroll_into_view_if_needed()
     slider.press("Home")
 
