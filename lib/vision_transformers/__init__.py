@@ -1,0 +1,23 @@
+"""Parts 4 and 5: images as sequences of patches."""
+
+from lib.vision_transformers.mae import MaskedAutoencoderViT
+from lib.vision_transformers.swin import (
+    SwinTransformer,
+    relative_position_index,
+    shift_mask,
+    window_partition,
+    window_reverse,
+)
+from lib.vision_transformers.vit import ConvStem, VisionTransformer, attention_rollout
+
+__all__ = [
+    "ConvStem",
+    "MaskedAutoencoderViT",
+    "SwinTransformer",
+    "VisionTransformer",
+    "attention_rollout",
+    "relative_position_index",
+    "shift_mask",
+    "window_partition",
+    "window_reverse",
+]
