@@ -5,9 +5,12 @@ The network answers with twice the channels of the image: first $\epsilon$, then
 where the log variance lies between its two bounds.
 """
 
+from collections import deque
+
 import torch
 from torch import Tensor
 
+from lib.checks import check_count
 from lib.diffusion.ddpm import Model, check_values, p_mean_variance, vlb_term
 from lib.diffusion.process import GaussianDiffusion, like
 
@@ -67,8 +70,65 @@ def hybrid_loss(
     out = model(xt, t)
     eps, v = out.chunk(2, dim=1)
     frozen = torch.cat([eps.detach(), v], dim=1)
-    mean, log_variance, _ = learned_mean_variance(frozen, process, xt, t, clip=False)
     weight = process.T / 1000 if vlb_weight is None else vlb_weight
-    vlb = weight * vlb_term(x0, xt, t, process, mean, log_variance)
+    vlb = weight * vlb_loss(lambda *_: frozen, process, x0, t, noise) / process.T
     simple = (noise - eps).square().flatten(1).mean(1)
     return {"loss": simple + vlb, "simple": simple, "vlb": vlb}
+
+
+def vlb_loss(model: Model, process: GaussianDiffusion, x0: Tensor, t: Tensor, noise: Tensor | None = None) -> Tensor:
+    r"""$T$ times the bound's term at `t`, in bits per dimension (B,): its mean over all times is $L_\text{vlb} - L_T$.
+
+    Arguments and errors are those of `hybrid_loss`. Here the bound teaches mean and variance alike.
+    """
+    check_values(x0, -1, 1)
+    xt = process.q_sample(x0, t, noise)
+    mean, log_variance, _ = learned_mean_variance(model(xt, t), process, xt, t, clip=False)
+    return process.T * vlb_term(x0, xt, t, process, mean, log_variance)
+
+
+class LossAwareSampler:
+    r"""Times drawn in proportion to the root mean square of their latest losses (section 3.3, equation 18).
+
+    $L_\text{vlb}$ is noisy because its terms differ by orders of magnitude. Drawing the large ones more often, and
+    weighting each by one over its probability, leaves the expectation as it is and calms the gradient. Until every time
+    has `history` losses, all are equally likely.
+
+    Args:
+        T: number of times.
+        history: how many losses of each time are remembered.
+        uniform: share of the draws that ignores the losses, so that no time is forgotten; in [0, 1].
+
+    Raises:
+        ValueError: for an argument out of range, and for losses that are not finite and (B,).
+    """
+
+    def __init__(self, T: int, history: int = 10, uniform: float = 0.001):
+        check_count(T=T, history=history)
+        if not 0 <= uniform <= 1:
+            raise ValueError(f"uniform must lie in [0, 1], got {uniform!r}")
+        self.losses, self.uniform = [deque(maxlen=history) for _ in range(T)], uniform
+
+    def probabilities(self) -> Tensor:
+        """How likely each time is, (T,), float64."""
+        T = len(self.losses)
+        if any(len(losses) < losses.maxlen for losses in self.losses):
+            return torch.full((T,), 1 / T, dtype=torch.float64)
+        weight = torch.tensor([*map(list, self.losses)], dtype=torch.float64).square().mean(1).sqrt()
+        if not weight.sum() > 0:
+            return torch.full_like(weight, 1 / T)
+        return (1 - self.uniform) * weight / weight.sum() + self.uniform / T
+
+    def draw(self, n: int, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+        r"""`n` times and the weights $1/(T p_t)$ of their losses, both (n,) on the CPU."""
+        check_count(n=n)
+        p = self.probabilities()
+        t = torch.multinomial(p, n, replacement=True, generator=generator)
+        return t, (1 / (len(p) * p[t])).float()
+
+    def update(self, t: Tensor, losses: Tensor) -> None:
+        """Remembers the losses (B,) of times (B,), unweighted."""
+        if t.shape != losses.shape or t.ndim != 1 or not losses.isfinite().all():
+            raise ValueError(f"losses must be finite and (B,) as t {tuple(t.shape)}, got {tuple(losses.shape)}")
+        for time, loss in zip(t.tolist(), losses.tolist()):
+            self.losses[time].append(loss)

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from lib.diffusion import GaussianDiffusion, cosine_betas, linear_betas
-from lib.diffusion.improved import hybrid_loss, learned_mean_variance
+from lib.diffusion.improved import LossAwareSampler, hybrid_loss, learned_mean_variance, vlb_loss
 
 REFERENCE = dict(np.load(Path(__file__).parents[1] / "reference" / "improved_guided.npz"))
 PROCESSES = {"linear": GaussianDiffusion(linear_betas(1000)), "cosine": GaussianDiffusion(cosine_betas(1000))}
@@ -37,6 +37,52 @@ def test_hybrid_loss_and_its_gradient_are_those_of_guided_diffusion(name, kind, 
     for found, wanted in ((losses["vlb"], "vb"), (losses["simple"], "mse"), (losses["loss"], "loss")):
         assert torch.allclose(found, reference(f"{name}.{kind}.{wanted}"), rtol=0, atol=1e-5)
     assert torch.allclose(out.grad, reference(f"{name}.{kind}.grad_model_out"), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", PROCESSES)
+def test_bound_and_its_gradient_are_those_of_guided_diffusion(name):
+    process, out = PROCESSES[name], reference("model_out").requires_grad_()
+    loss = vlb_loss(lambda xt, t: out, process, reference("x0"), reference("t"), reference("noise"))
+    loss.sum().backward()
+    for wanted, scale in (("vlb", 1), ("vlb_rescaled", process.T)):  # what is T times as large is T times as inexact
+        for found, key in ((loss, "loss"), (out.grad, "grad_model_out")):
+            expected = reference(f"{name}.{wanted}.{key}") / scale
+            assert torch.allclose(found / process.T, expected, rtol=0, atol=1e-5)
+
+
+def test_times_are_drawn_as_by_guided_diffusion():
+    sampler = LossAwareSampler(4, history=3)
+    t, losses = reference("resample_hist_t"), reference("resample_hist_loss")
+    missing = next(n for n in range(len(t)) if all((t[: n + 1] == time).sum() >= 3 for time in range(4)))
+    sampler.update(t[:missing], losses[:missing])
+    cold = reference("resample_cold")
+    assert torch.allclose(sampler.probabilities(), cold / cold.sum(), rtol=0, atol=1e-12)
+    sampler.update(t[missing:], losses[missing:])
+    warm = reference("resample_warm")
+    assert torch.allclose(sampler.probabilities(), warm / warm.sum(), rtol=0, atol=1e-12)
+
+
+def test_weighted_draws_keep_the_expectation():
+    sampler, losses = LossAwareSampler(4, history=1), torch.tensor([8.0, 1.0, 0.5, 0.1])
+    sampler.update(torch.arange(4), losses)
+    t, weight = sampler.draw(4000, torch.Generator().manual_seed(0))
+    assert t.bincount(minlength=4).float().div(4000).allclose(sampler.probabilities().float(), rtol=0, atol=0.03)
+    assert (weight * losses[t]).mean().item() == pytest.approx(losses.mean().item(), rel=0.02)
+    sampler.update(torch.arange(4), torch.zeros(4))
+    assert torch.equal(sampler.probabilities(), torch.full((4,), 0.25, dtype=torch.float64))
+
+
+def test_bad_input_of_the_sampler_is_named():
+    for name, value in {"T": 0, "history": 0, "uniform": 1.5}.items():
+        with pytest.raises(ValueError, match=f"{name} must .* got {value}"):
+            LossAwareSampler(**({"T": 4} | {name: value}))
+    sampler = LossAwareSampler(4)
+    with pytest.raises(ValueError, match="losses must be finite"):
+        sampler.update(torch.arange(2), torch.tensor([1.0, float("nan")]))
+    with pytest.raises(ValueError, match=r"losses must be finite and \(B,\) as t \(2,\), got \(3,\)"):
+        sampler.update(torch.arange(2), torch.ones(3))
+    with pytest.raises(ValueError, match="n must be an integer"):
+        sampler.draw(0)
 
 
 def test_the_bound_is_weighted_by_the_length_of_the_chain():
