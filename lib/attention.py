@@ -23,7 +23,7 @@ def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> tu
     Returns:
         The mixed values (..., N, d_v) and the weights (..., N, M), each row of which sums to 1.
     """
-    scores = torch.einsum("...nd,...md->...nm", q, k) / math.sqrt(q.shape[-1])
+    scores = torch.einsum("...nd,...md->...nm", q / math.sqrt(q.shape[-1]), k)  # fewer divisions than of N×M scores
     if mask is not None:
         scores = scores + mask
     weights = scores.softmax(dim=-1)

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lib.attention import Attention
+from lib.attention import Attention, attention
 from lib.checks import check_count
 from lib.vision_transformers.vit import Mlp, check_mlp_ratio
 
@@ -91,24 +91,25 @@ class WindowAttention(Attention):
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Mixed tokens of windows (B * windows, N, dim); `mask` (windows, N, N) is that of `shift_mask`."""
-        q, k, v = self.heads(x)  # (B * windows, heads, N, dim / heads)
-        bias = self.bias()
-        if mask is not None:
-            bias = bias + mask[:, None]  # (windows, heads, N, N)
-            q, k, v = (part.unflatten(0, (-1, len(mask))) for part in (q, k, v))
-        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
-        return self.proj(mixed.transpose(-3, -2).reshape(x.shape))
+        mixed, _ = self.attend(x, mask)
+        return self.proj(mixed.transpose(1, 2).flatten(2))
 
     def weights(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """The attention weights (B * windows, heads, N, N) that `forward` uses and does not keep."""
-        bias = self.bias()[None]
-        if mask is not None:
-            bias = (bias + mask[:, None]).repeat(len(x) // len(mask), 1, 1, 1)
-        return super().weights(x, bias)
+        return self.attend(x, mask)[1]
 
-    def bias(self) -> Tensor:
-        """The bias of each pair of tokens, (heads, N, N)."""
-        return self.relative_position_bias_table[self.relative_position_index].permute(2, 0, 1)
+    def attend(self, x: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Mixed values (B * windows, heads, N, dim / heads) and their weights.
+
+        As written in the paper: for so few tokens and a bias that learns, PyTorch's fused attention is slower.
+        """
+        q, k, v = self.heads(x)  # (B * windows, heads, N, dim / heads)
+        bias = self.relative_position_bias_table[self.relative_position_index].permute(2, 0, 1)  # (heads, N, N)
+        if mask is None:
+            return attention(q, k, v, bias)
+        q, k, v = (part.unflatten(0, (-1, len(mask))) for part in (q, k, v))  # the mask is the same for all images
+        mixed, weights = attention(q, k, v, bias + mask[:, None])
+        return mixed.flatten(0, 1), weights.flatten(0, 1)
 
 
 class SwinTransformerBlock(nn.Module):

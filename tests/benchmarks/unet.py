@@ -8,15 +8,16 @@ programs disturb them little.
 """
 
 import argparse
-import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from lib.diffusion import GaussianDiffusion, UNet, digit_unet, linear_betas, sample, simple_loss
 from lib.training import EMA, frechet_distance, load_mnist
+from tests.benchmarks.timing import interleaved
 from tests.peers.unets import DiffusersUNet, count, same_random_weights
 
 PROCESS = GaussianDiffusion(linear_betas(1000))
@@ -46,13 +47,8 @@ def compare_steps(shape: tuple, rounds: int, layout: torch.memory_format) -> Non
     same_random_weights(*models.values())
     steps = {name: trainer(model.to(memory_format=layout).train(), 1e-4) for name, model in models.items()}
     x0 = torch.rand(BATCH, shape[0], shape[7], shape[7]) * 2 - 1
-    times = {name: [] for name in steps}
-    for i in range(rounds + 2):  # the first two warm up
-        for name in sorted(steps, reverse=i % 2):
-            seconds = steps[name](x0)
-            if i >= 2:
-                times[name].append(seconds)
-    ours, theirs = (1000 * statistics.median(times[name]) for name in ("ours", "diffusers"))
+    times = interleaved({name: partial(step, x0) for name, step in steps.items()}, rounds)
+    ours, theirs = times["ours"], times["diffusers"]
     print(f"train step, {BATCH} images, {count(models['ours']):,} parameters each, {str(layout).split('.')[-1]}:")
     print(f"  ours {ours:.1f} ms, diffusers {theirs:.1f} ms, ratio {ours / theirs:.3f}", flush=True)
 
