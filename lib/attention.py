@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lib.checks import check_count
+
 
 def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
     r"""$\mathrm{softmax}(QK^\top/\sqrt d)\,V$ and its weights, as equation (1) says it: to read, draw and test.
@@ -39,12 +41,13 @@ class Attention(nn.Module):
         qkv_bias: whether the projection to queries, keys and values has a bias.
 
     Raises:
-        ValueError: where `num_heads` does not divide `dim`, or the tokens have another width.
+        ValueError: where `num_heads` does not divide `dim`, one of them is below 1, or the tokens have another width.
     """
 
     def __init__(self, dim: int, num_heads: int = 8, qkv_bias: bool = True):
         super().__init__()
-        if dim < 1 or num_heads < 1 or dim % num_heads:
+        check_count(dim=dim, num_heads=num_heads)
+        if dim % num_heads:
             raise ValueError(f"num_heads must divide dim, got num_heads={num_heads} and dim={dim}")
         self.dim = dim
         self.num_heads = num_heads

@@ -17,12 +17,14 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from accelerate import PartialState
 from torch import Tensor, nn
 
 from lib.autoencoders import VAE, Autoencoder
 from lib.diffusion import GaussianDiffusion, UNet, digit_unet, linear_betas, sample, simple_loss
 from lib.training import budget, default_device, digit_statistics, fit, frechet_distance, load_mnist, pretrained
+from lib.vision_transformers import MaskedAutoencoderViT, SwinTransformer, VisionTransformer
 
 SAMPLES = 1000  # digits drawn to measure the Fréchet distance
 
@@ -31,9 +33,9 @@ class Recipe(NamedTuple):
     """How one model of the book is built, trained and judged."""
 
     build: Callable[[argparse.Namespace], nn.Module]
-    loss: Callable[[nn.Module, Tensor], dict[str, Tensor]]
-    test: Callable[[nn.Module, Tensor], dict[str, float]]  # test images (N, 1, 28, 28) -> named numbers
-    sample: Callable[[nn.Module, int], Tensor]
+    loss: Callable[[nn.Module, Tensor, Tensor], dict[str, Tensor]]  # of images (B, 1, 28, 28) and labels (B,)
+    test: Callable[[nn.Module, Tensor, Tensor], dict[str, float]]  # test images and labels -> named numbers
+    sample: Callable[[nn.Module, int], Tensor] | None = None  # for models that draw
     cpu_images: int = 300_000  # seen where the command line does not say; ten times as many on a GPU
     batch_size: int = 128
 
@@ -43,12 +45,12 @@ def build_autoencoder(options: argparse.Namespace) -> Autoencoder:
     return Autoencoder(options.latent_dim, options.network)
 
 
-def autoencoder_loss(model: Autoencoder, images: Tensor) -> dict[str, Tensor]:
+def autoencoder_loss(model: Autoencoder, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
     """Squared error an image."""
     return model.loss(images)
 
 
-def autoencoder_test(model: Autoencoder, images: Tensor) -> dict[str, float]:
+def autoencoder_test(model: Autoencoder, images: Tensor, labels: Tensor) -> dict[str, float]:
     """Squared error a pixel."""
     return {"test_error": (model(images) - images).square().mean().item()}
 
@@ -63,12 +65,12 @@ def build_vae(options: argparse.Namespace) -> VAE:
     return VAE(options.latent_dim, options.network, beta=options.beta)
 
 
-def vae_loss(model: VAE, images: Tensor) -> dict[str, Tensor]:
+def vae_loss(model: VAE, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
     """Minus the ELBO of images made black and white at random, each pixel as often white as it is grey."""
     return model.loss(torch.bernoulli(images))
 
 
-def vae_test(model: VAE, images: Tensor) -> dict[str, float]:
+def vae_test(model: VAE, images: Tensor, labels: Tensor) -> dict[str, float]:
     """The ELBO in nats an image."""
     return {"test_elbo": model.elbo(torch.bernoulli(images))["elbo"].mean().item()}
 
@@ -89,12 +91,12 @@ def diffusion() -> GaussianDiffusion:
     return GaussianDiffusion(linear_betas(1000)).to(default_device())
 
 
-def ddpm_loss(model: UNet, images: Tensor) -> dict[str, Tensor]:
+def ddpm_loss(model: UNet, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
     """How wrong the predicted noise is, a number."""
     return {"loss": simple_loss(model, diffusion(), 2 * images - 1).mean()}
 
 
-def ddpm_test(model: UNet, images: Tensor) -> dict[str, float]:
+def ddpm_test(model: UNet, images: Tensor, labels: Tensor) -> dict[str, float]:
     """The loss of 1,000 test images, one at each time."""
     process, images = diffusion(), 2 * images[:1000] - 1
     times = torch.arange(len(images), device=images.device) % process.T
@@ -107,10 +109,53 @@ def ddpm_sample(model: UNet, count: int) -> Tensor:
     return (images.clamp(-1, 1) + 1) / 2
 
 
+def build_vit(options: argparse.Namespace) -> VisionTransformer:
+    """The Vision Transformer of chapter 4.1."""
+    return VisionTransformer(28, patch_size=7, in_chans=1, num_classes=10, embed_dim=128, depth=4, num_heads=4)
+
+
+def build_swin(options: argparse.Namespace) -> SwinTransformer:
+    """The Swin Transformer of chapter 5.2."""
+    sizes = {"embed_dim": 32, "depths": (2, 2), "num_heads": (2, 4), "window_size": 7}
+    return SwinTransformer(28, patch_size=2, in_chans=1, num_classes=10, **sizes)
+
+
+def classifier_loss(model: nn.Module, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    """Cross-entropy of the ten digits."""
+    return {"loss": F.cross_entropy(model(images), labels)}
+
+
+def classifier_test(model: nn.Module, images: Tensor, labels: Tensor) -> dict[str, float]:
+    """Share of the digits that are named correctly."""
+    right = [model(x).argmax(1) == y for x, y in zip(images.split(1000), labels.split(1000))]
+    return {"test_accuracy": torch.cat(right).float().mean().item()}
+
+
+def build_mae(options: argparse.Namespace) -> MaskedAutoencoderViT:
+    """The masked autoencoder of chapter 4.2."""
+    encoder = {"embed_dim": 128, "depth": 4, "num_heads": 4}
+    decoder = {"decoder_embed_dim": 64, "decoder_depth": 2, "decoder_num_heads": 4}
+    return MaskedAutoencoderViT(28, patch_size=7, in_chans=1, **encoder, **decoder)
+
+
+def mae_loss(model: MaskedAutoencoderViT, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    """Squared error of the removed patches."""
+    return {"loss": model(images)[0]}
+
+
+def mae_test(model: MaskedAutoencoderViT, images: Tensor, labels: Tensor) -> dict[str, float]:
+    """The same for test images, always with the same patches removed."""
+    noise = torch.rand(len(images), 16, generator=torch.Generator().manual_seed(0)).to(images.device)
+    return {"test_error": model(images, noise=noise)[0].item()}
+
+
 RECIPES = {
     "autoencoder": Recipe(build_autoencoder, autoencoder_loss, autoencoder_test, autoencoder_sample),
     "vae": Recipe(build_vae, vae_loss, vae_test, vae_sample),
     "ddpm": Recipe(build_ddpm, ddpm_loss, ddpm_test, ddpm_sample, cpu_images=400_000, batch_size=32),
+    "vit": Recipe(build_vit, classifier_loss, classifier_test, batch_size=64),
+    "mae": Recipe(build_mae, mae_loss, mae_test, batch_size=64),
+    "swin": Recipe(build_swin, classifier_loss, classifier_test, batch_size=64),
 }
 
 
@@ -142,36 +187,37 @@ def main(arguments: list[str] | None = None) -> None:
     recipe = RECIPES[options.model]
     torch.manual_seed(options.seed)
     model = recipe.build(options)
-    images, test = load_mnist("train").images, load_mnist("test", default_device()).images
+    train, test = load_mnist("train"), load_mnist("test", default_device())
     started = time.monotonic()
     history = fit(
         model,
         recipe.loss,
-        images,
+        (train.images, train.labels),
         images=budget(cpu=recipe.cpu_images, gpu=10 * recipe.cpu_images) if options.images is None else options.images,
         batch_size=options.batch_size,
         lr=options.lr,
         ema=0.999,
         precision=options.precision,
         seed=options.seed,
-        evaluate=lambda model: recipe.test(model, test),
+        evaluate=lambda model: recipe.test(model, test.images, test.labels),
         checkpoint=options.checkpoint,
     )
     process = PartialState()  # as `fit` has set it up
     if process.is_main_process:
-        torch.manual_seed(options.seed)
-        with torch.no_grad():
-            samples = recipe.sample(model, SAMPLES)
-        distance, statistics = frechet_distance(samples), digit_statistics(samples)
         last = history.records[-1]
         seen = f"{last['images']:,} images on {process.num_processes} × {process.device.type}"
         print(f"{options.model}: {seen}, {time.monotonic() - started:.1f} s")
         for name in list(last)[3:]:  # after step, images and lr
             print(f"  {name}: {history[name][0]:.4g} -> {last[name]:.4g}")
-        print(f"  Fréchet distance of {SAMPLES:,} samples: {distance:.3g}")
+        measured = dict(last)
+        if recipe.sample is not None:
+            torch.manual_seed(options.seed)
+            with torch.no_grad():
+                samples = recipe.sample(model, SAMPLES)
+            measured |= {"samples": SAMPLES, "frechet_distance": frechet_distance(samples), **digit_statistics(samples)}
+            print(f"  Fréchet distance of {SAMPLES:,} samples: {measured['frechet_distance']:.3g}")
         if options.publish:
             settings = {name: value for name, value in vars(options).items() if name not in ("checkpoint", "publish")}
-            measured = {**last, "samples": SAMPLES, "frechet_distance": distance, **statistics}
             told = {name: str(value) for name, value in {**settings, **measured}.items()}
             print(f"  weights in {pretrained.publish(options.model, model, told)}")
     process.wait_for_everyone()

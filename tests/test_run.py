@@ -28,6 +28,16 @@ def test_one_process_trains_and_reports(model, measure, capsys, monkeypatch, tmp
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("model, measure", [("vit", "accuracy"), ("mae", "error"), ("swin", "accuracy")])
+def test_models_that_do_not_draw_report_what_they_learned(model, measure, capsys):
+    run.main([model, "--images", "2048", "--batch-size", "32"])
+    printed = capsys.readouterr().out
+    found = re.match(RESULT.format(model=model, images="2,048", processes=1), printed)
+    assert found and float(found[2]) < 0.8 * float(found[1])
+    assert re.search(rf"  test_{measure}: \S+ -> \S+\n$", printed)
+
+
+@pytest.mark.slow
 def test_ddpm_trains_reports_and_is_published(capsys, monkeypatch, tmp_path):
     monkeypatch.setattr(run, "SAMPLES", 100)
     monkeypatch.setattr(pretrained, "FOLDER", tmp_path)

@@ -51,7 +51,7 @@ class MaskedAutoencoderViT(nn.Module):
         norm_pix_loss: bool = False,
     ):
         super().__init__()
-        check_count(depth=depth, decoder_depth=decoder_depth)
+        check_count(depth=depth, decoder_depth=decoder_depth, decoder_embed_dim=decoder_embed_dim)
         check_mlp_ratio(mlp_ratio)
         self.img_size, self.patch_size, self.norm_pix_loss = img_size, patch_size, norm_pix_loss
 

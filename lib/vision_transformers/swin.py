@@ -140,6 +140,8 @@ class SwinTransformerBlock(nn.Module):
         qkv_bias: bool = True,
     ):
         super().__init__()
+        check_count(window_size=window_size)
+        check_count(0, window_size - 1, shift=shift)
         self.window_size, self.shift = window_size, shift
         self.norm1 = nn.LayerNorm(dim)
         self.attn = WindowAttention(dim, window_size, num_heads, qkv_bias)

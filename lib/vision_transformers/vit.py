@@ -93,6 +93,7 @@ class Mlp(nn.Module):
 
     def __init__(self, dim: int, hidden_dim: int):
         super().__init__()
+        check_count(dim=dim, hidden_dim=hidden_dim)
         self.fc1 = nn.Linear(dim, hidden_dim)
         self.fc2 = nn.Linear(hidden_dim, dim)
 
@@ -182,10 +183,10 @@ class VisionTransformer(nn.Module):
 
     def embed(self, x: Tensor) -> Tensor:
         """Equation (1): the tokens $z_0$ (B, 1 + N, embed_dim), the class token first."""
-        height, width = (side // self.patch_embed.step for side in x.shape[-2:])
-        x = self.patch_embed(x)
-        x = torch.cat([self.cls_token.expand(len(x), -1, -1), x], dim=1)
-        return x + resample_pos_embed(self.pos_embed, self.patch_embed.grid_size, (height, width))
+        patches = self.patch_embed(x)
+        height, width = (side // self.patch_embed.step for side in x.shape[2:])
+        z = torch.cat([self.cls_token.expand(len(patches), -1, -1), patches], dim=1)
+        return z + resample_pos_embed(self.pos_embed, self.patch_embed.grid_size, (height, width))
 
     def attention_maps(self, x: Tensor) -> Tensor:
         """The attention weights of all layers, (depth, B, num_heads, 1 + N, 1 + N), for images (B, in_chans, H, W).
@@ -232,6 +233,6 @@ def attention_rollout(maps: Tensor) -> Tensor:
 
 
 def check_mlp_ratio(mlp_ratio: float) -> None:
-    """Raises `ValueError` unless the hidden layer of an MLP has a width."""
-    if not mlp_ratio > 0:
-        raise ValueError(f"mlp_ratio must be above 0, got {mlp_ratio!r}")
+    """Raises `ValueError` unless the hidden layer of an MLP can have a width."""
+    if not 0 < mlp_ratio < float("inf"):
+        raise ValueError(f"mlp_ratio must be above 0 and finite, got {mlp_ratio!r}")
