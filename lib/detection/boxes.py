@@ -1,0 +1,62 @@
+r"""Boxes: two ways to write one, and how much two of them overlap.
+
+"cxcywh" is centre and size, "xyxy" the corners left, top, right, bottom. x runs to the right and y downwards.
+
+Rezatofighi et al., "Generalized Intersection over Union", CVPR 2019 (arXiv:1902.09630).
+"""
+
+import torch
+from torch import Tensor
+
+
+def box_cxcywh_to_xyxy(boxes: Tensor) -> Tensor:
+    """Corners (..., 4) of boxes (..., 4) given by centre, width and height."""
+    centre, size = check_boxes("boxes", boxes).split(2, dim=-1)
+    return torch.cat([centre - size / 2, centre + size / 2], dim=-1)
+
+
+def box_xyxy_to_cxcywh(boxes: Tensor) -> Tensor:
+    """Centre, width and height (..., 4) of boxes (..., 4) given by their corners."""
+    low, high = check_boxes("boxes", boxes).split(2, dim=-1)
+    return torch.cat([(low + high) / 2, high - low], dim=-1)
+
+
+def box_area(boxes: Tensor) -> Tensor:
+    """Areas (...) of boxes (..., 4) given by their corners."""
+    low, high = check_boxes("boxes", boxes).split(2, dim=-1)
+    return (high - low).prod(dim=-1)
+
+
+def box_iou(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """Intersection over union of every pair, and the area of the union: (N, M) each, for corners (N, 4) and (M, 4)."""
+    overlap = _between(a, b, torch.maximum, torch.minimum)
+    union = box_area(a)[:, None] + box_area(b) - overlap
+    return overlap / union, union
+
+
+def generalized_box_iou(a: Tensor, b: Tensor) -> Tensor:
+    r"""$\mathrm{IoU} - \frac{|C| - |A \cup B|}{|C|}$ of every pair (N, M), with $C$ the smallest box around both.
+
+    It is 1 for equal boxes, and falls towards -1 as they move apart: unlike the IoU it tells how far apart they are.
+
+    Args:
+        a: corners (N, 4).
+        b: corners (M, 4).
+    """
+    iou, union = box_iou(a, b)
+    around = _between(a, b, torch.minimum, torch.maximum)
+    return iou - (around - union) / around
+
+
+def _between(a: Tensor, b: Tensor, low, high) -> Tensor:
+    """Area (N, M) between the corners that `low` and `high` choose of two boxes; 0 where they cross."""
+    top_left = low(a[:, None, :2], b[:, :2])
+    bottom_right = high(a[:, None, 2:], b[:, 2:])
+    return (bottom_right - top_left).clamp(min=0).prod(dim=-1)
+
+
+def check_boxes(name: str, boxes: Tensor) -> Tensor:
+    """`boxes` itself, after checking that it is floating point and (..., 4)."""
+    if boxes.shape[-1:] != (4,) or not boxes.is_floating_point():
+        raise ValueError(f"{name} must be floating point (..., 4), got {boxes.dtype} {tuple(boxes.shape)}")
+    return boxes

@@ -1,0 +1,138 @@
+r"""DETR: an image goes in, a set of boxes comes out, all at once.
+
+Carion et al., "End-to-End Object Detection with Transformers", ECCV 2020 (arXiv:2005.12872), section 3.2. Parameter
+names are those of the authors' release. Boxes are centre, width and height, in units of the image, from 0 to 1.
+"""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lib.checks import check_count
+from lib.detection.backbone import Backbone, ResNet, pad_images
+from lib.detection.boxes import box_cxcywh_to_xyxy
+from lib.detection.position import PositionEmbeddingSine
+from lib.detection.transformer import Transformer
+
+
+class MLP(nn.Module):
+    """Linear layers with ReLU between them: tokens (..., dim) to (..., out_dim)."""
+
+    def __init__(self, dim: int, hidden_dim: int, out_dim: int, depth: int):
+        super().__init__()
+        widths = [dim, *[hidden_dim] * (depth - 1), out_dim]
+        self.layers = nn.ModuleList(map(nn.Linear, widths[:-1], widths[1:]))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The last layer's output, without ReLU."""
+        *hidden, last = self.layers
+        for layer in hidden:
+            x = F.relu(layer(x))
+        return last(x)
+
+
+class DETR(nn.Module):
+    """Backbone, transformer and two heads (figure 2).
+
+    Args:
+        body: maps images to features and knows its `num_channels`: `ResNet()`, or `SmallBackbone()` for minutes.
+        transformer: reads the features.
+        num_classes: classes of objects; one more score is given, the last, for "no object".
+        num_queries: most objects that can be found in an image, Q.
+        position: maps masks (B, h, w) to codes (B, d, h, w); by default the sine code.
+
+    Raises:
+        ValueError: for an argument out of range, and for images and masks that do not fit.
+    """
+
+    def __init__(
+        self,
+        body: nn.Module,
+        transformer: Transformer,
+        num_classes: int,
+        num_queries: int = 100,
+        position: nn.Module | None = None,
+    ):
+        super().__init__()
+        check_count(num_classes=num_classes, num_queries=num_queries)
+        dim = transformer.d_model
+        self.num_queries, self.num_classes = num_queries, num_classes
+        self.transformer = transformer
+        self.class_embed = nn.Linear(dim, num_classes + 1)
+        self.bbox_embed = MLP(dim, dim, 4, depth=3)
+        self.query_embed = nn.Embedding(num_queries, dim)
+        self.input_proj = nn.Conv2d(body.num_channels, dim, kernel_size=1)
+        self.backbone = nn.Sequential(Backbone(body), position or PositionEmbeddingSine(dim // 2))
+
+    def forward(self, images: Tensor | Sequence[Tensor], mask: Tensor | None = None) -> dict:
+        """What the last decoder layer finds, and under "aux_outputs" what each layer before it finds.
+
+        Args:
+            images: (B, C, H, W), or a list of images (C, H, W) of different sizes, which are padded.
+            mask: (B, H, W), True where an image was padded; None where none was.
+
+        Returns:
+            "pred_logits" (B, Q, num_classes + 1), "pred_boxes" (B, Q, 4) in [0, 1], relative to the image without its
+            padding, and "aux_outputs", a list of the same two for each earlier layer.
+        """
+        answers, _ = self.transformer(*self.look(images, mask))
+        outputs = [
+            {"pred_logits": logits, "pred_boxes": boxes}
+            for logits, boxes in zip(self.class_embed(answers), self.bbox_embed(answers).sigmoid(), strict=True)
+        ]
+        return {**outputs[-1], "aux_outputs": outputs[:-1]}
+
+    def attention_maps(self, images: Tensor | Sequence[Tensor], mask: Tensor | None = None) -> Tensor:
+        """How much each query takes from each place: (layers, B, heads, Q, h, w), for the arguments of `forward`."""
+        return self.transformer.weights(*self.look(images, mask))
+
+    def look(self, images: Tensor | Sequence[Tensor], mask: Tensor | None) -> tuple:
+        """What the transformer wants: features, their mask, the queries, and the codes of the places."""
+        if not isinstance(images, Tensor):
+            images, mask = pad_images(images)
+        if images.ndim != 4 or (mask is not None and mask.shape != (len(images), *images.shape[2:])):
+            got = f"{tuple(images.shape)} and mask {None if mask is None else tuple(mask.shape)}"
+            raise ValueError(f"images must be (B, C, H, W) and their mask (B, H, W), got {got}")
+        padded = mask is not None
+        if not padded:
+            mask = torch.zeros(len(images), *images.shape[2:], dtype=torch.bool, device=images.device)
+        backbone, position = self.backbone
+        features, mask = backbone(images, mask)
+        return self.input_proj(features), mask if padded else None, self.query_embed.weight, position(mask)
+
+
+def detr_resnet50(num_classes: int = 91) -> DETR:
+    """DETR-R50 as published for COCO, 41,524,768 parameters; its ids run from 0 to 90, so 92 scores.
+
+    The backbone's first convolution and first stage stay as they are while training, as in the release.
+    """
+    body = ResNet()
+    body.conv1.requires_grad_(False)
+    body.layer1.requires_grad_(False)
+    return DETR(body, Transformer(), num_classes)
+
+
+@torch.no_grad()
+def postprocess(outputs: dict, sizes: Tensor, threshold: float = 0.0) -> list[dict[str, Tensor]]:
+    """What was found in each image: "scores" (n,), "labels" (n,) and "boxes" (n, 4), corners in pixels.
+
+    Nothing is suppressed: a query answers with its most probable class other than "no object".
+
+    Args:
+        outputs: of `DETR`.
+        sizes: height and width of each image without padding (B, 2).
+        threshold: leave out what is less probable.
+    """
+    logits, boxes = outputs["pred_logits"], outputs["pred_boxes"]
+    if sizes.shape != (len(logits), 2):
+        raise ValueError(f"sizes must have shape {(len(logits), 2)}, got {tuple(sizes.shape)}")
+    scores, labels = logits.softmax(-1)[..., :-1].max(-1)
+    height, width = sizes.to(boxes).unbind(1)
+    boxes = box_cxcywh_to_xyxy(boxes) * torch.stack([width, height, width, height], dim=1)[:, None]
+    keep = scores >= threshold
+    return [
+        {"scores": scores[i, keep[i]], "labels": labels[i, keep[i]], "boxes": boxes[i, keep[i]]}
+        for i in range(len(scores))
+    ]

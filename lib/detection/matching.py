@@ -1,0 +1,98 @@
+r"""Which prediction answers for which object: the assignment of least cost.
+
+Carion et al., "End-to-End Object Detection with Transformers" (DETR), ECCV 2020 (arXiv:2005.12872), section 3.1,
+equation (1). The assignment is scipy's, which solves it as Kuhn's Hungarian method does.
+
+Targets are a list with a dictionary for each image: "labels" (T,), integers, and "boxes" (T, 4), centre, width and
+height in units of the image.
+"""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor, nn
+
+from lib.detection.boxes import box_cxcywh_to_xyxy, generalized_box_iou
+
+Targets = Sequence[dict[str, Tensor]]
+Matches = list[tuple[Tensor, Tensor]]
+
+
+class HungarianMatcher(nn.Module):
+    r"""$\hat\sigma = \arg\min_\sigma \sum_i \mathcal L_\text{match}(y_i, \hat y_{\sigma(i)})$.
+
+    The cost of a pair is $-\hat p(c)$, the *probability* of the object's class, plus the L1 distance of the boxes,
+    minus their generalised IoU, each times its weight.
+
+    Args:
+        cost_class: weight of the probability.
+        cost_bbox: weight of the L1 distance.
+        cost_giou: weight of the generalised IoU.
+
+    Raises:
+        ValueError: for weights that are negative, not finite, or all 0, and for targets that `check_targets` refuses.
+    """
+
+    def __init__(self, cost_class: float = 1.0, cost_bbox: float = 5.0, cost_giou: float = 2.0):
+        super().__init__()
+        weights = (cost_class, cost_bbox, cost_giou)
+        if not all(math.isfinite(weight) and weight >= 0 for weight in weights) or not any(weights):
+            raise ValueError(f"costs must be finite, at least 0 and not all 0, got {weights}")
+        self.cost_class, self.cost_bbox, self.cost_giou = weights
+
+    @torch.no_grad()
+    def forward(self, outputs: dict[str, Tensor], targets: Targets) -> Matches:
+        """For each image the indices of predictions (n,) and of their objects (n,), n = min(Q, T), on the CPU."""
+        check_targets(outputs, targets)
+        sizes = [len(target["labels"]) for target in targets]
+        cost = self.cost(outputs, targets).cpu()
+        if not cost.isfinite().all():
+            raise ValueError("outputs must be finite, got values that are infinite or not a number")
+        pairs = (linear_sum_assignment(block[i]) for i, block in enumerate(cost.split(sizes, dim=2)))
+        return [(torch.from_numpy(rows), torch.from_numpy(columns)) for rows, columns in pairs]
+
+    @torch.no_grad()
+    def cost(self, outputs: dict[str, Tensor], targets: Targets) -> Tensor:
+        """The cost (B, Q, all objects of the batch) of every prediction for every object, also of other images."""
+        labels = torch.cat([target["labels"] for target in targets])
+        boxes = torch.cat([target["boxes"] for target in targets])
+        B, Q = outputs["pred_logits"].shape[:2]
+        predicted = outputs["pred_boxes"].flatten(0, 1)
+        probability = outputs["pred_logits"].softmax(-1)[..., labels]
+        distance = torch.cdist(predicted, boxes.to(predicted.dtype), p=1).view(B, Q, -1)
+        overlap = generalized_box_iou(box_cxcywh_to_xyxy(predicted), box_cxcywh_to_xyxy(boxes.to(predicted.dtype)))
+        return self.cost_bbox * distance - self.cost_class * probability - self.cost_giou * overlap.view(B, Q, -1)
+
+
+def check_targets(outputs: dict[str, Tensor], targets: Targets) -> None:
+    """Raises `ValueError` for targets that do not fit the outputs.
+
+    Boxes must lie in [0, 1] with positive width and height, labels among the classes, everything on one device; no
+    image may have more objects than there are queries. Images without objects are fine.
+    """
+    logits = outputs["pred_logits"]
+    B, Q, classes = logits.shape
+    if len(targets) != B:
+        raise ValueError(f"targets must be one for each of the {B} images, got {len(targets)}")
+    for i, target in enumerate(targets):
+        labels, boxes = target["labels"], target["boxes"]
+        if labels.ndim != 1 or labels.is_floating_point() or boxes.shape != (len(labels), 4):
+            got = f"{labels.dtype} {tuple(labels.shape)} and {tuple(boxes.shape)}"
+            raise ValueError(f"targets[{i}] must have integer labels (T,) and boxes (T, 4), got {got}")
+        if labels.device != logits.device or boxes.device != logits.device:
+            got = f"{labels.device} and {boxes.device}"
+            raise ValueError(f"targets[{i}] must be on the device of the outputs, {logits.device}, got {got}")
+        if len(labels) > Q:
+            raise ValueError(f"targets[{i}] has {len(labels)} objects, more than the {Q} queries")
+    labels = torch.cat([target["labels"] for target in targets])
+    boxes = torch.cat([target["boxes"] for target in targets])
+    if not len(labels):
+        return
+    if labels.min() < 0 or labels.max() >= classes - 1:
+        got = f"values from {labels.min()} to {labels.max()}"
+        raise ValueError(f"labels must lie between 0 and {classes - 2}, got {got}")
+    if not ((boxes >= 0) & (boxes <= 1)).all() or not (boxes[:, 2:] > 0).all():  # written so that NaN fails too
+        wrong = boxes[~(((boxes >= 0) & (boxes <= 1)).all(1) & (boxes[:, 2:] > 0).all(1))][0].tolist()
+        raise ValueError(f"boxes must be (cx, cy, w, h) in [0, 1] with w and h above 0, got {wrong}")

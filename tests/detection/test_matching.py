@@ -1,0 +1,178 @@
+"""Matching and losses: the release's numbers, brute force over permutations, and what must not change them."""
+
+from itertools import permutations
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from lib.detection import HungarianMatcher, SetCriterion
+
+STORED = np.load(Path(__file__).parents[1] / "reference" / "detr_loss.npz")
+GIVEN = {name: torch.tensor(STORED[name]) for name in STORED if not name.startswith("_")}
+
+
+def stored_targets():
+    sizes = GIVEN["sizes"].tolist()
+    parts = zip(GIVEN["labels"].split(sizes), GIVEN["boxes"].split(sizes))
+    return [{"labels": labels, "boxes": boxes} for labels, boxes in parts]
+
+
+def stored_outputs():
+    layers = [
+        {f"pred_{kind}": GIVEN[f"{name}_{kind}"].clone() for kind in ("logits", "boxes")} for name in ("pred", "aux")
+    ]
+    return {**layers[0], "aux_outputs": layers[1:]}
+
+
+def random_case(seed, queries=6, objects=(4, 0, 2), classes=5):
+    draw = torch.Generator().manual_seed(seed)
+
+    def boxes(*shape):
+        size = 0.1 + 0.3 * torch.rand(*shape, 2, generator=draw)
+        return torch.cat([size / 2 + (1 - size) * torch.rand(*shape, 2, generator=draw), size], dim=-1)
+
+    outputs = {
+        "pred_logits": torch.randn(len(objects), queries, classes + 1, generator=draw),
+        "pred_boxes": boxes(len(objects), queries),
+    }
+    targets = [{"labels": torch.randint(classes, (n,), generator=draw), "boxes": boxes(n)} for n in objects]
+    return outputs, targets
+
+
+def test_matches_are_those_of_the_release():
+    outputs = stored_outputs()
+    for layer, prefix in ((outputs, ""), (outputs["aux_outputs"][0], "aux_")):
+        for i, (query, found) in enumerate(HungarianMatcher()(layer, stored_targets())):
+            assert torch.equal(query, GIVEN[f"{prefix}match{i}_pred"])
+            assert torch.equal(found, GIVEN[f"{prefix}match{i}_tgt"])
+
+
+def test_losses_and_gradients_are_those_of_the_release():
+    outputs, criterion = stored_outputs(), SetCriterion(6)
+    leaves = [outputs[key].requires_grad_() for key in ("pred_logits", "pred_boxes")]
+    leaves += [outputs["aux_outputs"][0][key].requires_grad_() for key in ("pred_logits", "pred_boxes")]
+    losses = criterion(outputs, stored_targets())
+    wanted = {name.removeprefix("loss."): value for name, value in GIVEN.items() if name.startswith("loss.")}
+    assert losses.keys() == wanted.keys()
+    for name, value in wanted.items():
+        assert losses[name].item() == pytest.approx(value.item(), abs=1e-6), name
+    total = criterion.total(losses)
+    total.backward()
+    assert total.item() == pytest.approx(GIVEN["total"].item(), abs=1e-5)
+    for leaf, name in zip(leaves, ("logits", "boxes", "aux_logits", "aux_boxes")):
+        assert torch.allclose(leaf.grad, GIVEN[f"grad_{name}"], rtol=0, atol=1e-6), name
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_no_permutation_is_cheaper(seed):
+    outputs, targets = random_case(seed)
+    matcher = HungarianMatcher()
+    blocks = matcher.cost(outputs, targets).split([len(target["labels"]) for target in targets], dim=2)
+    for i, (query, found) in enumerate(matcher(outputs, targets)):
+        cost, objects = blocks[i][i], len(targets[i]["labels"])
+        least = min(
+            sum(cost[row, column].item() for column, row in enumerate(rows))
+            for rows in permutations(range(len(cost)), objects)
+        )
+        assert len(query) == objects == len(set(query.tolist())) == len(set(found.tolist()))
+        assert cost[query, found].sum().item() == pytest.approx(least, abs=1e-6)
+
+
+def test_cost_is_minus_probability_and_distance_and_overlap():
+    outputs, targets = random_case(3)
+    classes = HungarianMatcher(1, 0, 0).cost(outputs, targets)
+    labels = torch.cat([target["labels"] for target in targets])
+    assert torch.allclose(classes[2, 1], -outputs["pred_logits"][2, 1].softmax(0)[labels])
+    distance = HungarianMatcher(0, 1, 0).cost(outputs, targets)
+    assert distance[1, 5, 3].item() == pytest.approx(
+        (outputs["pred_boxes"][1, 5] - targets[0]["boxes"][3]).abs().sum().item(), abs=1e-6
+    )
+    same = {**outputs, "pred_boxes": outputs["pred_boxes"].clone()}
+    same["pred_boxes"][0, 0] = targets[0]["boxes"][1]
+    assert HungarianMatcher(0, 0, 1).cost(same, targets)[0, 0, 1].item() == pytest.approx(-1, abs=1e-5)
+
+
+def test_order_of_objects_and_queries_does_not_matter():
+    outputs, targets = random_case(7)
+    criterion = SetCriterion(5)
+    losses = criterion(outputs, targets)
+    turned = {name: value[:, torch.tensor([4, 2, 0, 5, 1, 3])] for name, value in outputs.items()}
+    mixed = [{name: value.flip(0) for name, value in target.items()} for target in targets]
+    for name, value in criterion(turned, mixed).items():
+        assert value.item() == pytest.approx(losses[name].item(), abs=1e-6), name
+
+
+def test_images_without_objects():
+    outputs, targets = random_case(1, objects=(0, 0))
+    outputs = {name: value.requires_grad_() for name, value in outputs.items()}
+    criterion = SetCriterion(5)
+    losses = criterion(outputs, targets)
+    criterion.total(losses).backward()
+    assert losses["loss_bbox"] == losses["loss_giou"] == 0 and losses["loss_ce"] > 0
+    assert (outputs["pred_boxes"].grad == 0).all() and outputs["pred_logits"].grad.abs().sum() > 0
+
+
+def test_a_perfect_answer_costs_nothing_but_its_doubt():
+    _, targets = random_case(2)
+    logits, boxes = torch.full((3, 6, 6), -20.0), torch.full((3, 6, 4), 0.5)
+    logits[..., 5] = 20
+    for i, target in enumerate(targets):
+        for q, (label, box) in enumerate(zip(target["labels"], target["boxes"])):
+            logits[i, q], boxes[i, q] = -20, box
+            logits[i, q, label] = 20
+    losses = SetCriterion(5)({"pred_logits": logits, "pred_boxes": boxes}, targets)
+    for name in ("loss_ce", "loss_bbox", "loss_giou", "class_error", "cardinality_error"):
+        assert losses[name].item() == pytest.approx(0, abs=1e-5), name
+
+
+def test_weights_scale_their_losses_in_every_layer():
+    outputs, targets = stored_outputs(), stored_targets()
+    criterion = SetCriterion(6, weights={"loss_ce": 0.0, "loss_bbox": 3.0, "loss_giou": 0.0})
+    losses = criterion(outputs, targets)
+    assert criterion.total(losses).item() == pytest.approx(3 * (losses["loss_bbox"] + losses["loss_bbox_0"]).item())
+
+
+def bad(**changes):
+    """Targets of one image with one object, changed."""
+    target = {"labels": torch.tensor([2]), "boxes": torch.tensor([[0.5, 0.5, 0.2, 0.2]])}
+    return [{**target, **changes}]
+
+
+@pytest.mark.parametrize(
+    "targets, message",
+    [
+        ([], r"targets must be one for each of the 1 images, got 0"),
+        (bad(labels=torch.tensor([5])), r"labels must lie between 0 and 4, got values from 5 to 5"),
+        (bad(labels=torch.tensor([-1])), r"labels must lie between 0 and 4, got values from -1 to -1"),
+        (bad(labels=torch.tensor([2.0])), r"targets\[0\] must have integer labels \(T,\) and boxes \(T, 4\)"),
+        (bad(boxes=torch.zeros(2, 4)), r"targets\[0\] must have integer labels \(T,\) and boxes \(T, 4\)"),
+        (bad(boxes=torch.tensor([[0.5, 1.5, 0.2, 0.2]])), r"boxes must be \(cx, cy, w, h\) in \[0, 1\]"),
+        (bad(boxes=torch.tensor([[0.5, 0.5, -0.2, 0.2]])), r"boxes must be \(cx, cy, w, h\) in \[0, 1\]"),
+        (bad(boxes=torch.tensor([[0.5, 0.5, 0.0, 0.2]])), r"boxes must be .* with w and h above 0, got \[0\.5"),
+        (bad(boxes=torch.tensor([[0.5, 0.5, float("nan"), 0.2]])), r"boxes must be \(cx, cy, w, h\)"),
+        (bad(labels=torch.zeros(7).long(), boxes=torch.full((7, 4), 0.5)), r"has 7 objects, more than the 6 queries"),
+        (bad(labels=torch.zeros(1, device="meta").long()), r"targets\[0\] must be on the device of the outputs, cpu"),
+    ],
+)
+def test_targets_that_do_not_fit_are_refused(targets, message):
+    outputs, _ = random_case(0, objects=(1,))
+    for judge in (HungarianMatcher(), SetCriterion(5)):
+        with pytest.raises(ValueError, match=message):
+            judge(outputs, targets)
+
+
+def test_bad_settings_and_bad_outputs_are_refused():
+    with pytest.raises(ValueError, match=r"costs must be finite, at least 0 and not all 0, got \(0, 0, 0\)"):
+        HungarianMatcher(0, 0, 0)
+    with pytest.raises(ValueError, match="costs must be finite"):
+        HungarianMatcher(-1)
+    with pytest.raises(ValueError, match=r"eos_coef must be finite and at least 0, got -0\.1"):
+        SetCriterion(5, eos_coef=-0.1)
+    with pytest.raises(ValueError, match="loss_bbox must be finite"):
+        SetCriterion(5, weights={"loss_bbox": float("inf")})
+    outputs, targets = random_case(0)
+    outputs["pred_logits"][0, 0, 0] = float("nan")
+    with pytest.raises(ValueError, match="outputs must be finite"):
+        HungarianMatcher()(outputs, targets)
