@@ -126,9 +126,8 @@ def classifier_loss(model: nn.Module, images: Tensor, labels: Tensor) -> dict[st
 
 
 def classifier_test(model: nn.Module, images: Tensor, labels: Tensor) -> dict[str, float]:
-    """Share of the digits that are named correctly."""
-    right = [model(x).argmax(1) == y for x, y in zip(images.split(1000), labels.split(1000))]
-    return {"test_accuracy": torch.cat(right).float().mean().item()}
+    """Share of 2,000 test digits that are named correctly."""
+    return {"test_accuracy": (model(images[:2000]).argmax(1) == labels[:2000]).float().mean().item()}
 
 
 def build_mae(options: argparse.Namespace) -> MaskedAutoencoderViT:
@@ -144,7 +143,8 @@ def mae_loss(model: MaskedAutoencoderViT, images: Tensor, labels: Tensor) -> dic
 
 
 def mae_test(model: MaskedAutoencoderViT, images: Tensor, labels: Tensor) -> dict[str, float]:
-    """The same for test images, always with the same patches removed."""
+    """The same for 2,000 test images, always with the same patches removed."""
+    images = images[:2000]
     noise = torch.rand(len(images), 16, generator=torch.Generator().manual_seed(0)).to(images.device)
     return {"test_error": model(images, noise=noise)[0].item()}
 
