@@ -25,6 +25,7 @@ from lib.autoencoders import VAE, Autoencoder
 from lib.diffusion import GaussianDiffusion, UNet, digit_unet, linear_betas, sample, simple_loss
 from lib.training import budget, default_device, digit_statistics, fit, frechet_distance, load_mnist, pretrained
 from lib.vision_transformers import MaskedAutoencoderViT, SwinTransformer, VisionTransformer
+from lib.vision_transformers.digits import digit_mae
 
 SAMPLES = 1000  # digits drawn to measure the Fréchet distance
 
@@ -132,21 +133,26 @@ def classifier_test(model: nn.Module, images: Tensor, labels: Tensor) -> dict[st
 
 def build_mae(options: argparse.Namespace) -> MaskedAutoencoderViT:
     """The masked autoencoder of chapter 4.2."""
-    encoder = {"embed_dim": 128, "depth": 4, "num_heads": 4}
-    decoder = {"decoder_embed_dim": 64, "decoder_depth": 2, "decoder_num_heads": 4}
-    return MaskedAutoencoderViT(28, patch_size=7, in_chans=1, **encoder, **decoder)
+    return digit_mae()
+
+
+@functools.cache
+def mean_digit() -> Tensor:
+    """The mean of the training images (1, 1, 28, 28): an answer of zero is then that."""
+    return load_mnist("train", default_device()).images.mean(0, keepdim=True)
 
 
 def mae_loss(model: MaskedAutoencoderViT, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
-    """Squared error of the removed patches."""
-    return {"loss": model(images)[0]}
+    """Squared error of the removed patches; by lot 8, 10 or 12 of 16 are removed."""
+    removed = 8 + 2 * torch.randint(3, ()).item()
+    return {"loss": model((images - mean_digit()) / 0.25, removed / 16)[0]}
 
 
 def mae_test(model: MaskedAutoencoderViT, images: Tensor, labels: Tensor) -> dict[str, float]:
-    """The same for 2,000 test images, always with the same patches removed."""
-    images = images[:2000]
+    """Squared error of 12 removed patches of 2,000 test digits, always the same, in pixels between 0 and 1."""
+    images = (images[:2000] - mean_digit()) / 0.25
     noise = torch.rand(len(images), 16, generator=torch.Generator().manual_seed(0)).to(images.device)
-    return {"test_error": model(images, noise=noise)[0].item()}
+    return {"test_error": 0.25**2 * model(images, noise=noise)[0].item()}
 
 
 RECIPES = {
@@ -154,7 +160,7 @@ RECIPES = {
     "vae": Recipe(build_vae, vae_loss, vae_test, vae_sample),
     "ddpm": Recipe(build_ddpm, ddpm_loss, ddpm_test, ddpm_sample, cpu_images=400_000, batch_size=32),
     "vit": Recipe(build_vit, classifier_loss, classifier_test, batch_size=64),
-    "mae": Recipe(build_mae, mae_loss, mae_test, batch_size=64),
+    "mae": Recipe(build_mae, mae_loss, mae_test, cpu_images=500_000, batch_size=32),
     "swin": Recipe(build_swin, classifier_loss, classifier_test, batch_size=64),
 }
 
