@@ -2,8 +2,10 @@ import pytest
 import torch
 from torch import nn
 
+from lib import run
 from lib.diffusion import GaussianDiffusion, digit_unet, linear_betas, sample
-from lib.training import CheckpointError, frechet_distance, pretrained
+from lib.training import CheckpointError, frechet_distance, load_mnist, pretrained
+from lib.vision_transformers.digits import digit_mae
 
 
 @pytest.fixture
@@ -35,10 +37,21 @@ def test_bad_input_is_named(folder):
 
 def test_shipped_files_say_how_they_were_made_and_are_small():
     files = sorted(pretrained.FOLDER.glob("*.safetensors"))
-    assert [file.stem for file in files] == ["ddpm"]
-    assert sum(file.stat().st_size for file in files) < 4_000_000
+    assert [file.stem for file in files] == ["ddpm", "mae"]
+    assert all(file.stat().st_size < 4_000_000 for file in files)
     made = pretrained.load("ddpm", digit_unet())
     assert made["model"] == "ddpm" and int(made["images"]) >= 100_000 and float(made["frechet_distance"]) <= 1.5
+    made = pretrained.load("mae", digit_mae())
+    assert made["model"] == "mae" and int(made["images"]) >= 100_000 and float(made["test_error"]) <= 0.0417
+
+
+def test_shipped_mae_fills_gaps():
+    model, test = digit_mae(), load_mnist("test")
+    with torch.no_grad():
+        before = run.mae_test(model.eval(), test.images[:500], test.labels[:500])["test_error"]
+        pretrained.load("mae", model)
+        after = run.mae_test(model, test.images[:500], test.labels[:500])["test_error"]
+    assert after < 0.0417 < before
 
 
 @pytest.mark.slow
