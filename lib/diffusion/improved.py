@@ -70,8 +70,9 @@ def hybrid_loss(
     out = model(xt, t)
     eps, v = out.chunk(2, dim=1)
     frozen = torch.cat([eps.detach(), v], dim=1)
+    mean, log_variance, _ = learned_mean_variance(frozen, process, xt, t, clip=False)
     weight = process.T / 1000 if vlb_weight is None else vlb_weight
-    vlb = weight * vlb_loss(lambda *_: frozen, process, x0, t, noise) / process.T
+    vlb = weight * vlb_term(x0, xt, t, process, mean, log_variance)
     simple = (noise - eps).square().flatten(1).mean(1)
     return {"loss": simple + vlb, "simple": simple, "vlb": vlb}
 

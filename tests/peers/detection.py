@@ -1,10 +1,9 @@
 """DETR of Hugging Face's transformers in the shape of ours, and the way from our names to theirs."""
 
-import re
-
 from torch import Tensor, nn
 
 from lib.detection import DETR, ResNet, Transformer
+from tests.peers.names import apart, renamed
 
 DEPTHS = (1, 1, 1, 1)
 TINY = {"d_model": 32, "nhead": 4, "num_encoder_layers": 1, "num_decoder_layers": 2, "dim_feedforward": 64}
@@ -66,13 +65,7 @@ class TransformersDETR(nn.Module):
 
     def load_ours(self, weights: dict[str, Tensor]) -> None:
         """Copies the weights of our model of the same shape, all of them and no others."""
-        renamed = {}
+        theirs = {}
         for name, value in weights.items():
-            for mine, theirs in RULES:
-                name = re.sub(mine, theirs, name)
-            if ".in_proj_" in name:
-                for part, third in zip("qkv", value.chunk(3)):
-                    renamed[name.replace("in_proj_", f"{part}_proj.")] = third
-            else:
-                renamed[name] = value
-        self.net.load_state_dict(renamed, strict=True)
+            theirs |= apart(renamed(name, RULES), value, ".in_proj_", ".{}_proj.")
+        self.net.load_state_dict(theirs, strict=True)

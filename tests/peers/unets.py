@@ -1,10 +1,10 @@
 """The U-Net of diffusers in the shape of ours, and the way from our names of its parameters to theirs."""
 
-import re
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from tests.peers.names import renamed
 
 RULES = [
     (r"^temb\.dense\.(\d)", lambda found: f"time_embedding.linear_{int(found[1]) + 1}"),
@@ -60,10 +60,8 @@ class DiffusersUNet(nn.Module):
 
     def renamed(self, name: str) -> str:
         """What our parameter `name` is called in `net`."""
-        name = re.sub(r"^up\.(\d)", lambda found: f"up_blocks.{self.levels - 1 - int(found[1])}", name)
-        for ours, theirs in RULES:
-            name = re.sub(ours, theirs, name)
-        return name
+        up = (r"^up\.(\d)", lambda found: f"up_blocks.{self.levels - 1 - int(found[1])}")
+        return renamed(name, [up, *RULES])
 
     def load_ours(self, weights: dict[str, Tensor]) -> None:
         """Copies the weights of a `lib.diffusion.UNet` of the same shape, all of them and no others."""

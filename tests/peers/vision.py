@@ -5,6 +5,7 @@ import re
 from torch import Tensor, nn
 
 from lib.vision_transformers import MaskedAutoencoderViT, SwinTransformer, VisionTransformer
+from tests.peers.names import apart, renamed
 
 # Our arguments. The tiny ones are quick to compare, the others are what training costs are measured on.
 TINY = {
@@ -87,17 +88,12 @@ class TransformersModel(nn.Module):
 
     def load_ours(self, weights: dict[str, Tensor]) -> None:
         """Copies the weights of our model of the same shape, all of them and no others."""
-        renamed = {}
+        theirs = {}
         for name, value in weights.items():
             if COMPUTED.search(name):
                 continue
-            for ours, theirs in RULES:
-                name = re.sub(ours, theirs, name)
+            name = renamed(name, RULES)
             if not name.startswith(("classifier", "decoder")):
                 name = f"{'swin' if self.kind == 'swin' else 'vit'}.{name}"
-            if ".attn.qkv." in name:
-                for part, third in zip("qkv", value.chunk(3)):
-                    renamed[name.replace(".attn.qkv.", f".attention.{part}_proj.")] = third
-            else:
-                renamed[name] = value
-        self.net.load_state_dict(renamed, strict=True)
+            theirs |= apart(name, value, ".attn.qkv.", ".attention.{}_proj.")
+        self.net.load_state_dict(theirs, strict=True)
