@@ -22,12 +22,17 @@ from accelerate import PartialState
 from torch import Tensor, nn
 
 from lib.autoencoders import VAE, Autoencoder
+from lib.detection import DETR, SetCriterion, TwoStageDETR, postprocess
+from lib.detection.digits import digit_detr
 from lib.diffusion import GaussianDiffusion, UNet, digit_unet, linear_betas, sample, simple_loss
 from lib.training import budget, default_device, digit_statistics, fit, frechet_distance, load_mnist, pretrained
+from lib.training.precision import average_precision
+from lib.training.scenes import digit_scenes
 from lib.vision_transformers import MaskedAutoencoderViT, SwinTransformer, VisionTransformer
 from lib.vision_transformers.digits import digit_mae
 
 SAMPLES = 1000  # digits drawn to measure the Fréchet distance
+SCENES = 500  # scenes in which a detector is judged
 
 
 class Recipe(NamedTuple):
@@ -39,6 +44,8 @@ class Recipe(NamedTuple):
     sample: Callable[[nn.Module, int], Tensor] | None = None  # for models that draw
     cpu_images: int = 300_000  # seen where the command line does not say; ten times as many on a GPU
     batch_size: int = 128
+    lr: float = 2e-3
+    clip: float | None = None
 
 
 def build_autoencoder(options: argparse.Namespace) -> Autoencoder:
@@ -155,10 +162,37 @@ def mae_test(model: MaskedAutoencoderViT, images: Tensor, labels: Tensor) -> dic
     return {"test_error": 0.25**2 * model(images, noise=noise)[0].item()}
 
 
+def build_detr(options: argparse.Namespace) -> DETR:
+    """The detector of chapter 3.4."""
+    return digit_detr(TwoStageDETR if options.two_stage else DETR, options.queries)
+
+
+def detr_loss(model: DETR, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    """The set loss of new scenes, as many as there are images: each is made of training digits and seen once."""
+    scenes = digit_scenes(len(images), seed=int(torch.randint(1 << 62, ())), device=images.device)
+    criterion = set_criterion()
+    return {"loss": criterion.total(criterion(model(scenes.images), scenes.targets()))}
+
+
+@functools.cache
+def set_criterion() -> SetCriterion:
+    """DETR's matching and losses, with the paper's weights."""
+    return SetCriterion(num_classes=10).to(default_device())
+
+
+def detr_test(model: DETR, images: Tensor, labels: Tensor) -> dict[str, float]:
+    """COCO's average precisions on scenes of test digits, always the same."""
+    scenes = digit_scenes(SCENES, split="test", device=images.device)
+    sizes = torch.full((SCENES, 2), scenes.images.shape[-1], device=images.device)
+    found = average_precision(postprocess(model(scenes.images), sizes), scenes.targets(), scenes.images.shape[-1])
+    return {name: found[name] for name in ("AP", "AP50", "AP75")}
+
+
 RECIPES = {
     "autoencoder": Recipe(build_autoencoder, autoencoder_loss, autoencoder_test, autoencoder_sample),
     "vae": Recipe(build_vae, vae_loss, vae_test, vae_sample),
     "ddpm": Recipe(build_ddpm, ddpm_loss, ddpm_test, ddpm_sample, cpu_images=400_000, batch_size=32),
+    "detr": Recipe(build_detr, detr_loss, detr_test, cpu_images=60_000, batch_size=16, lr=1e-3, clip=0.1),
     "vit": Recipe(build_vit, classifier_loss, classifier_test, batch_size=64),
     "mae": Recipe(build_mae, mae_loss, mae_test, cpu_images=500_000, batch_size=32),
     "swin": Recipe(build_swin, classifier_loss, classifier_test, batch_size=64),
@@ -175,7 +209,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         command.add_argument(
             "--batch-size", type=int, default=recipe.batch_size, help="over all processes (default: %(default)s)"
         )
-        command.add_argument("--lr", type=float, default=2e-3, help="highest learning rate (default: 0.002)")
+        command.add_argument("--lr", type=float, default=recipe.lr, help="highest learning rate (default: %(default)s)")
         command.add_argument("--precision", choices=("auto", "no", "bf16"), default="auto")
         command.add_argument("--seed", type=int, default=0)
         command.add_argument("--checkpoint", help="safetensors file to write, and to go on from if it exists")
@@ -183,6 +217,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     for name in ("autoencoder", "vae"):
         models.choices[name].add_argument("--latent-dim", type=int, default=16, help="length of the code (default: 16)")
         models.choices[name].add_argument("--network", choices=("mlp", "conv"), default="mlp")
+    models.choices["detr"].add_argument("--two-stage", action="store_true", help="the encoder's proposals as queries")
+    models.choices["detr"].add_argument("--queries", type=int, default=10, help="objects it can find (default: 10)")
     models.choices["vae"].add_argument("--beta", type=float, default=1.0, help="weight of the KL term")
     return parser.parse_args(arguments)
 
@@ -203,6 +239,7 @@ def main(arguments: list[str] | None = None) -> None:
         batch_size=options.batch_size,
         lr=options.lr,
         ema=0.999,
+        clip=recipe.clip,
         precision=options.precision,
         seed=options.seed,
         evaluate=lambda model: recipe.test(model, test.images, test.labels),

@@ -42,6 +42,17 @@ def test_models_that_do_not_draw_report_what_they_learned(model, measure, capsys
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("arguments", [[], ["--two-stage", "--queries", "6"]])
+def test_a_detector_trains_and_is_judged_on_scenes(arguments, capsys, monkeypatch):
+    monkeypatch.setattr(run, "SCENES", 10)
+    run.main(["detr", "--images", "480", *arguments])
+    printed = capsys.readouterr().out
+    found = re.match(RESULT.format(model="detr", images="480", processes=1), printed)
+    assert found and float(found[2]) < 0.8 * float(found[1])
+    assert re.search(r"  AP: \S+ -> \S+\n  AP50: \S+ -> \S+\n  AP75: \S+ -> \S+\n$", printed)
+
+
+@pytest.mark.slow
 def test_ddpm_trains_reports_and_is_published(capsys, monkeypatch, tmp_path):
     monkeypatch.setattr(run, "SAMPLES", 100)
     monkeypatch.setattr(pretrained, "FOLDER", tmp_path)

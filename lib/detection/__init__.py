@@ -7,6 +7,7 @@ from lib.detection.losses import SetCriterion
 from lib.detection.matching import HungarianMatcher
 from lib.detection.position import PositionEmbeddingLearned, PositionEmbeddingSine
 from lib.detection.transformer import Transformer
+from lib.detection.two_stage import TwoStageDETR
 
 __all__ = [
     "DETR",
@@ -17,6 +18,7 @@ __all__ = [
     "SetCriterion",
     "SmallBackbone",
     "Transformer",
+    "TwoStageDETR",
     "box_cxcywh_to_xyxy",
     "box_iou",
     "box_xyxy_to_cxcywh",

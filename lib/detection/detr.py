@@ -77,7 +77,8 @@ class DETR(nn.Module):
             "pred_logits" (B, Q, num_classes + 1), "pred_boxes" (B, Q, 4) in [0, 1], relative to the image without its
             padding, and "aux_outputs", a list of the same two for each earlier layer.
         """
-        answers, _ = self.transformer(*self.look(images, mask))
+        features, mask, pos = self.look(images, mask)
+        answers, _ = self.transformer(features, mask, self.query_embed.weight, pos)
         outputs = [
             {"pred_logits": logits, "pred_boxes": boxes}
             for logits, boxes in zip(self.class_embed(answers), self.bbox_embed(answers).sigmoid(), strict=True)
@@ -86,10 +87,11 @@ class DETR(nn.Module):
 
     def attention_maps(self, images: Tensor | Sequence[Tensor], mask: Tensor | None = None) -> Tensor:
         """How much each query takes from each place: (layers, B, heads, Q, h, w), for the arguments of `forward`."""
-        return self.transformer.weights(*self.look(images, mask))
+        features, mask, pos = self.look(images, mask)
+        return self.transformer.weights(features, mask, self.query_embed.weight, pos)
 
-    def look(self, images: Tensor | Sequence[Tensor], mask: Tensor | None) -> tuple:
-        """What the transformer wants: features, their mask, the queries, and the codes of the places."""
+    def look(self, images: Tensor | Sequence[Tensor], mask: Tensor | None = None) -> tuple:
+        """What the transformer reads: features (B, d, h, w), their mask (B, h, w) or None, and the places' codes."""
         if not isinstance(images, Tensor):
             images, mask = pad_images(images)
         if images.ndim != 4 or (mask is not None and mask.shape != (len(images), *images.shape[2:])):
@@ -100,7 +102,7 @@ class DETR(nn.Module):
             mask = torch.zeros(len(images), *images.shape[2:], dtype=torch.bool, device=images.device)
         backbone, position = self.backbone
         features, mask = backbone(images, mask)
-        return self.input_proj(features), mask if padded else None, self.query_embed.weight, position(mask)
+        return self.input_proj(features), mask if padded else None, position(mask)
 
 
 def detr_resnet50(num_classes: int = 91) -> DETR:

@@ -52,26 +52,28 @@ class SetCriterion(nn.Module):
     def forward(self, outputs: dict, targets: Targets) -> dict[str, Tensor]:
         """All losses by name, unweighted: "loss_ce", "loss_bbox", "loss_giou", and "loss_ce_0" ... of earlier layers.
 
-        "class_error", the percentage of matched objects whose class is not the most probable one, and
-        "cardinality_error", by how many objects the count is wrong, are there to be looked at. Weighted and added up:
-        `total`.
+        With "enc_outputs", as `TwoStageDETR` gives them, there are also "loss_ce_enc" and so on. "class_error", the
+        percentage of matched objects whose class is not the most probable one, and "cardinality_error", by how many
+        objects the count is wrong, are there to be looked at. Weighted and added up: `total`.
         """
-        losses = {}
-        for i, layer in enumerate([outputs, *outputs.get("aux_outputs", [])]):
-            suffix = f"_{i - 1}" if i else ""
-            found = self.of_layer(layer, targets)
-            if i:
+        layers = {"": outputs} | {f"_{i}": layer for i, layer in enumerate(outputs.get("aux_outputs", []))}
+        if "enc_outputs" in outputs:
+            layers["_enc"] = outputs["enc_outputs"]
+        losses, matches = {}, self.matcher.of_layers(list(layers.values()), targets)
+        for (suffix, layer), pairs in zip(layers.items(), matches):
+            found = self.of_layer(layer, pairs, targets)
+            if suffix:
                 del found["class_error"]
             losses |= {name + suffix: value for name, value in found.items()}
         return losses
 
     def total(self, losses: dict[str, Tensor]) -> Tensor:
         """The weighted sum of the losses of all layers, a scalar."""
-        return sum(self.weights.get(re.sub(r"_\d+$", "", name), 0.0) * value for name, value in losses.items())
+        return sum(self.weights.get(re.sub(r"_(\d+|enc)$", "", name), 0.0) * value for name, value in losses.items())
 
-    def of_layer(self, outputs: dict[str, Tensor], targets: Targets) -> dict[str, Tensor]:
+    def of_layer(self, outputs: dict[str, Tensor], matches: Matches, targets: Targets) -> dict[str, Tensor]:
         """The losses of what one decoder layer found."""
-        logits, matches = outputs["pred_logits"], self.matcher(outputs, targets)
+        logits = outputs["pred_logits"]
         image, query, labels, boxes = self.matched(matches, targets, logits.device)
         wanted = torch.full(logits.shape[:2], self.num_classes, dtype=torch.long, device=logits.device)
         wanted[image, query] = labels

@@ -42,16 +42,25 @@ class HungarianMatcher(nn.Module):
             raise ValueError(f"costs must be finite, at least 0 and not all 0, got {weights}")
         self.cost_class, self.cost_bbox, self.cost_giou = weights
 
-    @torch.no_grad()
     def forward(self, outputs: dict[str, Tensor], targets: Targets) -> Matches:
-        """For each image the indices of predictions (n,) and of their objects (n,), n = min(Q, T), on the CPU."""
-        check_targets(outputs, targets)
-        sizes = [len(target["labels"]) for target in targets]
-        cost = self.cost(outputs, targets).cpu()
+        """For each image the indices of predictions (T,) and of their objects (T,), on the CPU."""
+        return self.of_layers([outputs], targets)[0]
+
+    @torch.no_grad()
+    def of_layers(self, layers: Sequence[dict[str, Tensor]], targets: Targets) -> list[Matches]:
+        """The matches of each of several answers to the same images; their costs travel to the CPU together."""
+        counts = [outputs["pred_logits"].shape[1] for outputs in layers]
+        check_targets(layers[counts.index(min(counts))], targets)
+        joined = {key: torch.cat([outputs[key] for outputs in layers], dim=1) for key in ("pred_logits", "pred_boxes")}
+        cost = self.cost(joined, targets).cpu()
         if not cost.isfinite().all():
             raise ValueError("outputs must be finite, got values that are infinite or not a number")
-        pairs = (linear_sum_assignment(block[i]) for i, block in enumerate(cost.split(sizes, dim=2)))
-        return [(torch.from_numpy(rows), torch.from_numpy(columns)) for rows, columns in pairs]
+        sizes = [len(target["labels"]) for target in targets]
+        blocks = [block[i] for i, block in enumerate(cost.split(sizes, dim=2))]  # each image with its own objects
+        return [
+            [tuple(map(torch.from_numpy, linear_sum_assignment(block))) for block in layer]
+            for layer in zip(*(block.split(counts) for block in blocks))
+        ]
 
     @torch.no_grad()
     def cost(self, outputs: dict[str, Tensor], targets: Targets) -> Tensor:

@@ -8,12 +8,11 @@ values.
 B images, S = h * w places, Q queries, d the width of a token.
 """
 
-import math
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lib.attention import attention
 from lib.checks import check_count
 
 
@@ -50,10 +49,8 @@ class MultiheadAttention(nn.Module):
     def weights(self, q: Tensor, k: Tensor, padding: Tensor | None = None) -> Tensor:
         """The attention weights (B, heads, N, M) that `forward` uses, without dropout, and does not keep."""
         q, k = self.heads(q, 0), self.heads(k, 1)
-        scores = q @ k.transpose(2, 3) / math.sqrt(q.shape[3])
-        if padding is not None:
-            scores = scores.masked_fill(~self.allowed(padding), -torch.inf)
-        return scores.softmax(dim=3)
+        mask = None if padding is None else torch.where(self.allowed(padding), 0.0, -torch.inf).to(q.dtype)
+        return attention(q, k, k, mask)[1]
 
     def heads(self, x: Tensor, part: int) -> Tensor:
         """Tokens (B, N, d) as queries (part 0), keys (1) or values (2), (B, heads, N, d / heads)."""
@@ -68,8 +65,8 @@ class MultiheadAttention(nn.Module):
         return None if padding is None else ~padding[:, None, None]
 
 
-class TransformerEncoderLayer(nn.Module):
-    """Self-attention of the places, then a two-layer network for each: tokens (B, S, d) to tokens (B, S, d)."""
+class Layer(nn.Module):
+    """What both kinds of layers have: self-attention, and a network of two linear layers for each token."""
 
     def __init__(self, dim: int, num_heads: int, dim_feedforward: int, dropout: float):
         super().__init__()
@@ -79,33 +76,35 @@ class TransformerEncoderLayer(nn.Module):
         self.norm1 = nn.LayerNorm(dim)
         self.norm2 = nn.LayerNorm(dim)
         self.dropout = nn.Dropout(dropout)
+
+    def feed_forward(self, x: Tensor) -> Tensor:
+        """What the two linear layers add to each token (B, N, d)."""
+        return self.dropout(self.linear2(self.dropout(F.relu(self.linear1(x)))))
+
+
+class TransformerEncoderLayer(Layer):
+    """Self-attention of the places, then the network of each: tokens (B, S, d) to tokens (B, S, d)."""
 
     def forward(self, x: Tensor, pos: Tensor, padding: Tensor | None) -> Tensor:
         """The tokens after this layer; `pos` (B, S, d) says where they lie."""
         q = k = x + pos
         x = self.norm1(x + self.dropout(self.self_attn(q, k, x, padding)))
-        return self.norm2(x + self.dropout(self.linear2(self.dropout(F.relu(self.linear1(x))))))
+        return self.norm2(x + self.feed_forward(x))
 
 
-class TransformerDecoderLayer(nn.Module):
+class TransformerDecoderLayer(Layer):
     """The queries look at each other, then at the image: answers (B, Q, d) to answers (B, Q, d)."""
 
     def __init__(self, dim: int, num_heads: int, dim_feedforward: int, dropout: float):
-        super().__init__()
-        self.self_attn = MultiheadAttention(dim, num_heads, dropout)
+        super().__init__(dim, num_heads, dim_feedforward, dropout)
         self.multihead_attn = MultiheadAttention(dim, num_heads, dropout)
-        self.linear1 = nn.Linear(dim, dim_feedforward)
-        self.linear2 = nn.Linear(dim_feedforward, dim)
-        self.norm1 = nn.LayerNorm(dim)
-        self.norm2 = nn.LayerNorm(dim)
         self.norm3 = nn.LayerNorm(dim)
-        self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor, query_pos: Tensor, memory: Tensor, pos: Tensor, padding: Tensor | None) -> Tensor:
         """The answers after this layer, from `x` (B, Q, d), the queries (B, Q, d) and the image's tokens (B, S, d)."""
         x = self.between_queries(x, query_pos)
         x = self.norm2(x + self.dropout(self.multihead_attn(x + query_pos, memory + pos, memory, padding)))
-        return self.norm3(x + self.dropout(self.linear2(self.dropout(F.relu(self.linear1(x))))))
+        return self.norm3(x + self.feed_forward(x))
 
     def between_queries(self, x: Tensor, query_pos: Tensor) -> Tensor:
         """The first third of the layer, self-attention."""
@@ -139,20 +138,21 @@ class TransformerDecoder(nn.Module):
         self.layers = nn.ModuleList(TransformerDecoderLayer(dim, *sizes) for _ in range(depth))
         self.norm = nn.LayerNorm(dim)
 
-    def forward(self, query_pos: Tensor, *image: Tensor | None) -> Tensor:
-        """The normalised answers of all layers (depth, B, Q, d) to queries (B, Q, d); they start at 0.
+    def forward(self, query_pos: Tensor, *image: Tensor | None, start: Tensor | None = None) -> Tensor:
+        """The normalised answers of all layers (depth, B, Q, d) to queries (B, Q, d).
 
-        `image` is what `TransformerDecoderLayer` wants: the tokens, their places and the padding.
+        `image` is what `TransformerDecoderLayer` wants: the tokens, their places and the padding. The answers begin at
+        `start` (B, Q, d), without it at 0.
         """
-        x, answers = torch.zeros_like(query_pos), []
+        x, answers = torch.zeros_like(query_pos) if start is None else start, []
         for layer in self.layers:
             x = layer(x, query_pos, *image)
             answers.append(self.norm(x))
         return torch.stack(answers)
 
-    def weights(self, query_pos: Tensor, *image: Tensor | None) -> Tensor:
+    def weights(self, query_pos: Tensor, *image: Tensor | None, start: Tensor | None = None) -> Tensor:
         """How much each query takes from each place in each layer, (depth, B, heads, Q, S)."""
-        x, found = torch.zeros_like(query_pos), []
+        x, found = torch.zeros_like(query_pos) if start is None else start, []
         for layer in self.layers:
             found.append(layer.weights(x, query_pos, *image))
             x = layer(x, query_pos, *image)
@@ -201,17 +201,17 @@ class Transformer(nn.Module):
             query_embed: the queries (Q, d).
             pos: codes of the places (B, d, h, w).
         """
-        queries, memory, *rest = self.encode(features, mask, query_embed, pos)
-        answers = self.decoder(queries, memory, *rest)
-        return answers, memory.transpose(1, 2).unflatten(2, features.shape[-2:])
+        image = self.encode(features, mask, pos)
+        answers = self.decoder(query_embed.expand(len(features), -1, -1), *image)
+        return answers, image[0].transpose(1, 2).unflatten(2, features.shape[-2:])
 
     def weights(self, features: Tensor, mask: Tensor | None, query_embed: Tensor, pos: Tensor) -> Tensor:
         """How much each query takes from each place: (depth, B, heads, Q, h, w), for the arguments of `forward`."""
-        found = self.decoder.weights(*self.encode(features, mask, query_embed, pos))
+        found = self.decoder.weights(query_embed.expand(len(features), -1, -1), *self.encode(features, mask, pos))
         return found.unflatten(4, features.shape[-2:])
 
-    def encode(self, features: Tensor, mask: Tensor | None, query_embed: Tensor, pos: Tensor) -> tuple:
-        """What the decoder wants: queries (B, Q, d), the image's tokens and places (B, S, d), the padding (B, S)."""
+    def encode(self, features: Tensor, mask: Tensor | None, pos: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        """What the decoder wants of the image: its tokens and their places (B, S, d), and the padding (B, S)."""
         x, pos = features.flatten(2).transpose(1, 2), pos.to(features.dtype).flatten(2).transpose(1, 2)
         padding = None if mask is None else mask.flatten(1)
-        return query_embed.expand(len(x), -1, -1), self.encoder(x, pos, padding), pos, padding
+        return self.encoder(x, pos, padding), pos, padding

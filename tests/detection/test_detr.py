@@ -72,7 +72,8 @@ def test_outputs_are_those_of_the_release(dtype, kind, tolerance):
     for what in ("logits", "boxes"):
         assert close(outputs[f"pred_{what}"], found[f"{kind}.pred_{what}"], tolerance)
         assert close(earlier[f"pred_{what}"], found[f"{kind}.aux0_{what}"], tolerance)
-    answers, memory = model.transformer(*model.look(*given))
+    features, mask, pos = model.look(*given)
+    answers, memory = model.transformer(features, mask, model.query_embed.weight, pos)
     assert close(answers, found[f"{kind}.hs"], tolerance)
     seen = ~found["in.mask"][:, None]  # what the encoder makes of padding means nothing
     assert close(memory * seen, found[f"{kind}.memory"] * seen, tolerance)

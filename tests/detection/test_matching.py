@@ -80,6 +80,28 @@ def test_no_permutation_is_cheaper(seed):
         assert cost[query, found].sum().item() == pytest.approx(least, abs=1e-6)
 
 
+def test_layers_are_matched_each_by_itself():
+    """Also layers with different numbers of predictions."""
+    (few, targets), (many, _) = random_case(4), random_case(5, queries=9)
+    matcher = HungarianMatcher()
+    together = matcher.of_layers([many, few, many], targets)
+    for layer, matches in zip((many, few, many), together, strict=True):
+        for (query, found), (wanted_query, wanted_found) in zip(matches, matcher(layer, targets), strict=True):
+            assert torch.equal(query, wanted_query) and torch.equal(found, wanted_found)
+    with pytest.raises(ValueError, match=r"targets\[0\] has 4 objects, more than the 3 queries"):
+        matcher.of_layers([many, random_case(6, queries=3)[0]], targets)
+
+
+def test_proposals_have_their_own_losses():
+    (outputs, targets), (proposals, _) = random_case(4), random_case(5, queries=9)
+    criterion = SetCriterion(5)
+    losses, alone = criterion({**outputs, "enc_outputs": proposals}, targets), criterion(proposals, targets)
+    for name in ("loss_ce", "loss_bbox", "loss_giou"):
+        assert losses[f"{name}_enc"].item() == pytest.approx(alone[name].item(), rel=1e-6)
+    both = criterion.total(criterion(outputs, targets)) + criterion.total(alone)
+    assert criterion.total(losses).item() == pytest.approx(both.item(), rel=1e-6)
+
+
 def test_cost_is_minus_probability_and_distance_and_overlap():
     outputs, targets = random_case(3)
     classes = HungarianMatcher(1, 0, 0).cost(outputs, targets)

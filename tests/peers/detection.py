@@ -41,9 +41,12 @@ def ours(num_classes: int, num_queries: int, **sizes: int) -> DETR:
 
 
 class TransformersDETR(nn.Module):
-    """Their model with the arguments of `ours`, called as ours is."""
+    """Their model with the arguments of `ours`, called as ours is.
 
-    def __init__(self, num_classes: int, num_queries: int, **sizes: int):
+    With `auxiliary_loss` it hands the normalised answers of a layer to the next: as much work, other numbers.
+    """
+
+    def __init__(self, num_classes: int, num_queries: int, auxiliary_loss: bool = False, **sizes: int):
         from transformers import DetrConfig, DetrForObjectDetection, ResNetConfig  # slow to import
 
         super().__init__()
@@ -55,7 +58,7 @@ class TransformersDETR(nn.Module):
             encoder_layers=sizes["num_encoder_layers"], decoder_layers=sizes["num_decoder_layers"],
             encoder_attention_heads=sizes["nhead"], decoder_attention_heads=sizes["nhead"],
             encoder_ffn_dim=sizes["dim_feedforward"], decoder_ffn_dim=sizes["dim_feedforward"],
-            dropout=0.0, auxiliary_loss=False,  # else theirs hands the normalised answers to the next layer
+            dropout=0.0, auxiliary_loss=auxiliary_loss,
         )  # fmt: skip
         self.net = DetrForObjectDetection(config)
 
