@@ -1,6 +1,19 @@
 """Part 1: models that learn a code for an image."""
 
 from lib.autoencoders.autoencoder import Autoencoder, start_at_mean
+from lib.autoencoders.prior import CodePrior, MaskedConv2d
 from lib.autoencoders.vae import VAE, kl_to_standard_normal
+from lib.autoencoders.vqvae import VQVAE, VectorQuantizer
+from lib.autoencoders.vqvae2 import VQVAE2
 
-__all__ = ["VAE", "Autoencoder", "kl_to_standard_normal", "start_at_mean"]
+__all__ = [
+    "VAE",
+    "VQVAE",
+    "VQVAE2",
+    "Autoencoder",
+    "CodePrior",
+    "MaskedConv2d",
+    "VectorQuantizer",
+    "kl_to_standard_normal",
+    "start_at_mean",
+]

@@ -1,0 +1,113 @@
+r"""The VQ-VAE-2: a small map of codes for the layout of an image, and a larger one, told of the first, for its details.
+
+Razavi, van den Oord and Vinyals, "Generating Diverse High-Fidelity Images with VQ-VAE-2", NeurIPS 2019
+(arXiv:1906.00446), section 3.1 and algorithm 1. Parameter names and defaults are those of rosinality's release, trained
+on faces of 256×256 pixels between -1 and 1.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lib.autoencoders.vqvae import Decoder, Encoder, Quantised, VectorQuantizer, check_sides
+from lib.checks import check_count
+
+
+class VQVAE2(nn.Module):
+    """Two levels: the bottom's map has a quarter of the image's sides, the top's an eighth.
+
+    Args:
+        in_channels: of the images.
+        channels: width of the networks.
+        num_blocks: residual blocks in each encoder and decoder.
+        hidden: channels inside a residual block.
+        dim: length of a code, of both levels.
+        num_codes: size of each level's vocabulary.
+        commitment: weight of both commitment losses.
+        ema, restart: as `VectorQuantizer`'s.
+
+    Raises:
+        ValueError: for an argument out of range, and images whose sides 8 does not divide.
+    """
+
+    stride = 8
+
+    def __init__(
+        self,
+        in_channels: int = 3,
+        channels: int = 128,
+        num_blocks: int = 2,
+        hidden: int = 32,
+        dim: int = 64,
+        num_codes: int = 512,
+        *,
+        commitment: float = 0.25,
+        ema: float | None = 0.99,
+        restart: float = 0.0,
+    ):
+        super().__init__()
+        if not commitment >= 0:
+            raise ValueError(f"commitment must be at least 0, got {commitment!r}")
+        check_count(dim=dim)
+        self.commitment, self.in_channels = commitment, in_channels
+        sizes = {"channels": channels, "num_blocks": num_blocks, "hidden": hidden}
+        self.enc_b = Encoder(in_channels, stride=4, **sizes)
+        self.enc_t = Encoder(channels, stride=2, **sizes)
+        self.quantize_conv_t = nn.Conv2d(channels, dim, 1)
+        self.quantize_t = VectorQuantizer(num_codes, dim, ema=ema, restart=restart)
+        self.dec_t = Decoder(dim, dim, stride=2, **sizes)
+        self.quantize_conv_b = nn.Conv2d(dim + channels, dim, 1)
+        self.quantize_b = VectorQuantizer(num_codes, dim, ema=ema, restart=restart)
+        self.upsample_t = nn.ConvTranspose2d(dim, dim, 4, 2, 1)
+        self.dec = Decoder(2 * dim, in_channels, stride=4, **sizes)
+
+    def quantise(self, x: Tensor) -> tuple[Quantised, Quantised]:
+        """Top and bottom of images (B, C, H, W): maps of H / 8 × W / 8 and of H / 4 × W / 4 codes.
+
+        The bottom is quantised when the top's code is known, so that it can leave out what that already says.
+        """
+        check_sides(x, self.in_channels, self.stride)
+        below = self.enc_b(x)
+        top = self.quantize_t(self.quantize_conv_t(self.enc_t(below)))
+        return top, self.quantize_b(self.features_b(below, top.quantised))
+
+    def features_b(self, below: Tensor, top: Tensor) -> Tensor:
+        """What the bottom quantises (B, dim, h, w): its features (B, channels, h, w) mixed with the top's codes."""
+        return self.quantize_conv_b(torch.cat([self.dec_t(top), below], dim=1))
+
+    def draw(self, top: Tensor, bottom: Tensor) -> Tensor:
+        """Images (B, C, H, W) of the codes' vectors, (B, dim, H / 8, W / 8) and (B, dim, H / 4, W / 4)."""
+        return self.dec(torch.cat([self.upsample_t(top), bottom], dim=1))
+
+    def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Top codes (B, H / 8, W / 8) and bottom codes (B, H / 4, W / 4) of images; no average moves."""
+        check_sides(x, self.in_channels, self.stride)
+        below = self.enc_b(x)
+        top = self.quantize_t.encode(self.quantize_conv_t(self.enc_t(below)))
+        return top, self.quantize_b.encode(self.features_b(below, self.quantize_t.lookup(top)))
+
+    def decode(self, top: Tensor, bottom: Tensor) -> Tensor:
+        """Images (B, C, H, W) of top codes (B, H / 8, W / 8) and bottom codes (B, H / 4, W / 4)."""
+        if bottom.shape[1:] != tuple(2 * side for side in top.shape[1:]) or len(top) != len(bottom):
+            got = f"{tuple(top.shape)} and {tuple(bottom.shape)}"
+            raise ValueError(f"top and bottom must be (B, h, w) and (B, 2 h, 2 w), got {got}")
+        return self.draw(self.quantize_t.lookup(top), self.quantize_b.lookup(bottom))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Quantised, Quantised]:
+        """Reconstructions of images (B, C, H, W), and the quantised top and bottom."""
+        top, bottom = self.quantise(x)
+        return self.draw(top.quantised, bottom.quantised), top, bottom
+
+    def loss(self, x: Tensor) -> dict[str, Tensor]:
+        """Squared error a pixel, and both levels' codebook and commitment losses."""
+        reconstruction, top, bottom = self(x)
+        error = F.mse_loss(reconstruction, x)
+        codebook, commitment = top.codebook_loss + bottom.codebook_loss, top.commitment_loss + bottom.commitment_loss
+        return {
+            "loss": error + codebook + self.commitment * commitment,
+            "reconstruction": error,
+            "codebook": codebook,
+            "commitment": commitment,
+            "perplexity_top": top.perplexity,
+            "perplexity_bottom": bottom.perplexity,
+        }
