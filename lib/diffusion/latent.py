@@ -1,0 +1,284 @@
+r"""Latent diffusion: an autoencoder makes images small, diffusion works there, and a condition enters by attention.
+
+Rombach, Blattmann, Lorenz, Esser and Ommer, "High-Resolution Image Synthesis with Latent Diffusion Models", CVPR 2022
+(arXiv:2112.10752), sections 3.1 to 3.3. Parameter names are those of the authors' release, so that its first stages
+(`AutoencoderKL()` is kl-f8) and the attention blocks of its U-Nets load as they are. The residual block is `unet.py`'s,
+without time.
+"""
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lib.checks import check_count
+from lib.diffusion.unet import AttnBlock, Downsample, Level, ResnetBlock, Upsample, group_norm
+
+
+class Middle(nn.Module):
+    """Residual block, attention, residual block, at the smallest size: (B, channels, h, w) to the same."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.block_1 = ResnetBlock(channels, channels)
+        self.attn_1 = AttnBlock(channels)
+        self.block_2 = ResnetBlock(channels, channels)
+
+    def forward(self, h: Tensor) -> Tensor:
+        """The features behind the second block."""
+        return self.block_2(self.attn_1(self.block_1(h)))
+
+
+class Encoder(nn.Module):
+    """Images (B, in_channels, H, W) to maps (B, z_channels, H / s, W / s), s = 2 to the power of the levels less one.
+
+    Args:
+        in_channels: channels of the image.
+        z_channels: channels of the answer.
+        ch: channels at full size.
+        ch_mult: for each level, how many times `ch` its channels are.
+        num_res_blocks: residual blocks a level.
+    """
+
+    def __init__(self, in_channels: int, z_channels: int, ch: int, ch_mult: tuple[int, ...], num_res_blocks: int):
+        super().__init__()
+        widths = check_widths(ch, ch_mult, num_res_blocks, in_channels, z_channels)
+        self.conv_in = nn.Conv2d(in_channels, ch, kernel_size=3, padding=1)
+        self.down = nn.ModuleList()
+        for level, width in enumerate(widths):
+            into = widths[level - 1] if level else ch
+            blocks = [ResnetBlock(width if i else into, width) for i in range(num_res_blocks)]
+            smaller = Downsample(width) if level < len(widths) - 1 else None
+            self.down.append(Level(blocks, [], smaller, "downsample"))
+        self.mid = Middle(widths[-1])
+        self.norm_out = group_norm(widths[-1])
+        self.conv_out = nn.Conv2d(widths[-1], z_channels, kernel_size=3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The maps of images."""
+        h = self.conv_in(x)
+        for level in self.down:
+            for block in level.block:
+                h = block(h)
+            if hasattr(level, "downsample"):
+                h = level.downsample(h)
+        return self.conv_out(F.silu(self.norm_out(self.mid(h))))
+
+
+class Decoder(nn.Module):
+    """Maps (B, z_channels, h, w) to images (B, out_channels, h * s, w * s); arguments as `Encoder`'s."""
+
+    def __init__(self, out_channels: int, z_channels: int, ch: int, ch_mult: tuple[int, ...], num_res_blocks: int):
+        super().__init__()
+        widths = check_widths(ch, ch_mult, num_res_blocks, out_channels, z_channels)
+        self.conv_in = nn.Conv2d(z_channels, widths[-1], kernel_size=3, padding=1)
+        self.mid = Middle(widths[-1])
+        self.up = nn.ModuleList()
+        for level, width in enumerate(widths):
+            below = widths[min(level + 1, len(widths) - 1)]
+            blocks = [ResnetBlock(width if i else below, width) for i in range(num_res_blocks + 1)]
+            self.up.append(Level(blocks, [], Upsample(width) if level else None, "upsample"))
+        self.norm_out = group_norm(widths[0])
+        self.conv_out = nn.Conv2d(widths[0], out_channels, kernel_size=3, padding=1)
+
+    def forward(self, z: Tensor) -> Tensor:
+        """The images of maps."""
+        h = self.mid(self.conv_in(z))
+        for level in reversed(self.up):
+            for block in level.block:
+                h = block(h)
+            if hasattr(level, "upsample"):
+                h = level.upsample(h)
+        return self.conv_out(F.silu(self.norm_out(h)))
+
+
+def check_widths(ch: int, ch_mult: tuple[int, ...], num_res_blocks: int, channels: int, z_channels: int) -> list[int]:
+    """The channels of each level, after checking all arguments."""
+    check_count(ch=ch, num_res_blocks=num_res_blocks, channels=channels, z_channels=z_channels)
+    check_count(**{"length of ch_mult": len(ch_mult)})
+    for mult in ch_mult:
+        check_count(**{"each of ch_mult": mult})
+    return [ch * mult for mult in ch_mult]
+
+
+class Posterior(NamedTuple):
+    """The normal distribution of a latent map: mean and log variance (B, z, h, w)."""
+
+    mean: Tensor
+    logvar: Tensor
+
+    def sample(self, noise: Tensor | None = None) -> Tensor:
+        """A latent map (B, z, h, w), from standard normal `noise` of the same shape, drawn where none is given."""
+        noise = torch.randn_like(self.mean) if noise is None else noise
+        return self.mean + (0.5 * self.logvar).exp() * noise
+
+    def kl(self) -> Tensor:
+        """The KL divergence from the standard normal distribution, in nats an image (B,)."""
+        return 0.5 * (self.mean.square() + self.logvar.exp() - 1 - self.logvar).flatten(1).sum(1)
+
+
+class AutoencoderKL(nn.Module):
+    """A VAE whose code is a map, with a KL so light that it hardly blurs (section 3.1). The defaults are kl-f8's.
+
+    Images are between -1 and 1.
+
+    Args:
+        in_channels: channels of the image.
+        z_channels: channels of the code.
+        ch, ch_mult, num_res_blocks: as `Encoder`'s.
+
+    Raises:
+        ValueError: for an argument out of range, and images of other channels or of a size that cannot be halved as
+            often as there are levels less one.
+    """
+
+    def __init__(
+        self,
+        in_channels: int = 3,
+        z_channels: int = 4,
+        ch: int = 128,
+        ch_mult: tuple[int, ...] = (1, 2, 4, 4),
+        num_res_blocks: int = 2,
+    ):
+        super().__init__()
+        self.in_channels, self.z_channels, self.stride = in_channels, z_channels, 2 ** (len(ch_mult) - 1)
+        self.encoder = Encoder(in_channels, 2 * z_channels, ch, ch_mult, num_res_blocks)
+        self.decoder = Decoder(in_channels, z_channels, ch, ch_mult, num_res_blocks)
+        self.quant_conv = nn.Conv2d(2 * z_channels, 2 * z_channels, kernel_size=1)
+        self.post_quant_conv = nn.Conv2d(z_channels, z_channels, kernel_size=1)
+
+    def encode(self, x: Tensor) -> Posterior:
+        """The distribution of the code (B, z_channels, H / s, W / s) of images (B, in_channels, H, W)."""
+        if x.ndim != 4 or x.shape[1] != self.in_channels or any(side % self.stride for side in x.shape[2:]):
+            wanted = f"(B, {self.in_channels}, H, W) with H and W divisible by {self.stride}"
+            raise ValueError(f"x must have shape {wanted}, got {tuple(x.shape)}")
+        mean, logvar = self.quant_conv(self.encoder(x)).chunk(2, dim=1)
+        return Posterior(mean, logvar.clamp(-30, 20))
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Images (B, in_channels, H, W) of codes (B, z_channels, H / s, W / s)."""
+        if z.ndim != 4 or z.shape[1] != self.z_channels:
+            raise ValueError(f"z must have shape (B, {self.z_channels}, h, w), got {tuple(z.shape)}")
+        return self.decoder(self.post_quant_conv(z))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Posterior]:
+        """Images (B, in_channels, H, W) drawn from a sampled code, and the code's distribution."""
+        posterior = self.encode(x)
+        return self.decode(posterior.sample()), posterior
+
+    def loss(self, x: Tensor, kl_weight: float = 1e-6) -> dict[str, Tensor]:
+        """Squared error a pixel plus `kl_weight` times the KL in nats an image.
+
+        The release adds a perceptual and an adversarial loss, which photographs need; digits do without.
+        """
+        reconstruction, posterior = self(x)
+        error, kl = F.mse_loss(reconstruction, x), posterior.kl().mean()
+        return {"loss": error + kl_weight * kl, "reconstruction": error, "kl": kl}
+
+
+class CrossAttention(nn.Module):
+    """Queries from the tokens, keys and values from a context, or from the tokens themselves (section 3.3).
+
+    Args:
+        query_dim: width of the tokens.
+        context_dim: width of the context; None for self-attention.
+        heads: number of heads.
+        dim_head: width of a head.
+    """
+
+    def __init__(self, query_dim: int, context_dim: int | None = None, heads: int = 8, dim_head: int = 64):
+        super().__init__()
+        check_count(query_dim=query_dim, heads=heads, dim_head=dim_head)
+        inner, self.heads = heads * dim_head, heads
+        context_dim = query_dim if context_dim is None else context_dim
+        self.to_q = nn.Linear(query_dim, inner, bias=False)
+        self.to_k = nn.Linear(context_dim, inner, bias=False)
+        self.to_v = nn.Linear(context_dim, inner, bias=False)
+        self.to_out = nn.Sequential(nn.Linear(inner, query_dim))
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        """Tokens (B, N, query_dim) that have read the context (B, M, context_dim), or each other."""
+        context = x if context is None else context
+        q, k, v = (
+            project(tokens).unflatten(2, (self.heads, -1)).transpose(1, 2)
+            for project, tokens in ((self.to_q, x), (self.to_k, context), (self.to_v, context))
+        )
+        return self.to_out(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+
+
+class GEGLU(nn.Module):
+    """Half of a linear layer's output, gated by the GELU of the other: Shazeer, "GLU Variants" (arXiv:2002.05202)."""
+
+    def __init__(self, dim: int, hidden: int):
+        super().__init__()
+        self.proj = nn.Linear(dim, 2 * hidden)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Tokens (B, N, dim) to tokens (B, N, hidden)."""
+        value, gate = self.proj(x).chunk(2, dim=-1)
+        return value * F.gelu(gate)
+
+
+class FeedForward(nn.Module):
+    """GEGLU to four times the width, and back: tokens (B, N, dim) to the same."""
+
+    def __init__(self, dim: int, dropout: float = 0.0):
+        super().__init__()
+        self.net = nn.Sequential(GEGLU(dim, 4 * dim), nn.Dropout(dropout), nn.Linear(4 * dim, dim))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The tokens behind both layers."""
+        return self.net(x)
+
+
+class BasicTransformerBlock(nn.Module):
+    """Self-attention, cross-attention, two layers, each behind a normalisation: tokens (B, N, dim) to the same."""
+
+    def __init__(self, dim: int, heads: int, dim_head: int, context_dim: int | None):
+        super().__init__()
+        self.attn1 = CrossAttention(dim, None, heads, dim_head)
+        self.attn2 = CrossAttention(dim, context_dim, heads, dim_head)
+        self.ff = FeedForward(dim)
+        self.norm1, self.norm2, self.norm3 = nn.LayerNorm(dim), nn.LayerNorm(dim), nn.LayerNorm(dim)
+
+    def forward(self, x: Tensor, context: Tensor | None) -> Tensor:
+        """The tokens behind this block, for a context (B, M, context_dim)."""
+        x = x + self.attn1(self.norm1(x))
+        x = x + self.attn2(self.norm2(x), context)
+        return x + self.ff(self.norm3(x))
+
+
+class SpatialTransformer(nn.Module):
+    """Where a condition enters the U-Net: the pixels of a map (B, C, H, W) as tokens that read a context.
+
+    Args:
+        in_channels: C.
+        n_heads: heads of each attention.
+        d_head: width of a head.
+        depth: number of blocks.
+        context_dim: width of the context's tokens; None for a map that only reads itself.
+
+    Raises:
+        ValueError: for an argument out of range.
+    """
+
+    def __init__(self, in_channels: int, n_heads: int, d_head: int, depth: int = 1, context_dim: int | None = None):
+        super().__init__()
+        check_count(depth=depth)
+        inner = n_heads * d_head
+        self.norm = group_norm(in_channels)
+        self.proj_in = nn.Conv2d(in_channels, inner, kernel_size=1)
+        self.transformer_blocks = nn.ModuleList(
+            BasicTransformerBlock(inner, n_heads, d_head, context_dim) for _ in range(depth)
+        )
+        self.proj_out = nn.Conv2d(inner, in_channels, kernel_size=1)
+        nn.init.zeros_(self.proj_out.weight)  # it starts as the identity
+        nn.init.zeros_(self.proj_out.bias)
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        """The map (B, C, H, W) that has read the context (B, M, context_dim)."""
+        tokens = self.proj_in(self.norm(x)).flatten(2).transpose(1, 2)
+        for block in self.transformer_blocks:
+            tokens = block(tokens, context)
+        return x + self.proj_out(tokens.transpose(1, 2).unflatten(2, x.shape[2:]))
