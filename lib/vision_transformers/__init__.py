@@ -1,6 +1,7 @@
 """Parts 4 and 5: images as sequences of patches."""
 
 from lib.vision_transformers.mae import MaskedAutoencoderViT
+from lib.vision_transformers.start import quiet_blocks, start_by_width
 from lib.vision_transformers.swin import (
     SwinTransformer,
     relative_position_index,
@@ -16,8 +17,10 @@ __all__ = [
     "SwinTransformer",
     "VisionTransformer",
     "attention_rollout",
+    "quiet_blocks",
     "relative_position_index",
     "shift_mask",
+    "start_by_width",
     "window_partition",
     "window_reverse",
 ]

@@ -3,6 +3,7 @@
 import torch
 
 from lib.vision_transformers.mae import MaskedAutoencoderViT, sincos_2d
+from lib.vision_transformers.start import quiet_blocks
 
 
 def digit_mae(kind: type[MaskedAutoencoderViT] = MaskedAutoencoderViT, **settings) -> MaskedAutoencoderViT:
@@ -23,7 +24,4 @@ def digit_mae(kind: type[MaskedAutoencoderViT] = MaskedAutoencoderViT, **setting
             width = table.shape[2]
             pixels = sincos_2d(width, 28, 28)[0, 1:].view(28, 28, width)
             table[0, 1:] = pixels[3::7, 3::7].flatten(0, 1)
-        for name, weight in model.named_parameters():
-            if name.endswith(("attn.proj.weight", "mlp.fc2.weight")):
-                weight *= 0.2
-    return model
+    return quiet_blocks(model, 0.2)

@@ -59,14 +59,14 @@ class MaskedAutoencoderViT(nn.Module):
         grid = self.patch_embed.grid_size
         self.cls_token = nn.Parameter(torch.empty(1, 1, embed_dim))
         self.pos_embed = nn.Parameter(sincos_2d(embed_dim, *grid), requires_grad=False)
-        self.blocks = nn.ModuleList(Block(embed_dim, num_heads, mlp_ratio) for _ in range(depth))
+        self.blocks = nn.Sequential(*(Block(embed_dim, num_heads, mlp_ratio) for _ in range(depth)))
         self.norm = nn.LayerNorm(embed_dim, eps=EPS)
 
         self.decoder_embed = nn.Linear(embed_dim, decoder_embed_dim)
         self.mask_token = nn.Parameter(torch.empty(1, 1, decoder_embed_dim))
         self.decoder_pos_embed = nn.Parameter(sincos_2d(decoder_embed_dim, *grid), requires_grad=False)
-        self.decoder_blocks = nn.ModuleList(
-            Block(decoder_embed_dim, decoder_num_heads, mlp_ratio) for _ in range(decoder_depth)
+        self.decoder_blocks = nn.Sequential(
+            *(Block(decoder_embed_dim, decoder_num_heads, mlp_ratio) for _ in range(decoder_depth))
         )
         self.decoder_norm = nn.LayerNorm(decoder_embed_dim, eps=EPS)
         self.decoder_pred = nn.Linear(decoder_embed_dim, patch_size**2 * in_chans)
@@ -101,18 +101,13 @@ class MaskedAutoencoderViT(nn.Module):
         x = self.patch_embed(imgs) + self.pos_embed[:, 1:]
         x, mask, ids_restore = random_masking(x, mask_ratio, noise)
         cls_token = (self.cls_token + self.pos_embed[:, :1]).expand(len(x), -1, -1)
-        x = torch.cat([cls_token, x], dim=1)
-        for block in self.blocks:
-            x = block(x)
-        return self.norm(x), mask, ids_restore
+        return self.norm(self.blocks(torch.cat([cls_token, x], dim=1))), mask, ids_restore
 
     def forward_features(self, imgs: Tensor) -> Tensor:
         """The encoder with nothing hidden: tokens (B, 1 + N, D), class token first, for what comes after training."""
         self.check_images(imgs)
         x = torch.cat([self.cls_token.expand(len(imgs), -1, -1), self.patch_embed(imgs)], dim=1) + self.pos_embed
-        for block in self.blocks:
-            x = block(x)
-        return self.norm(x)
+        return self.norm(self.blocks(x))
 
     def forward_decoder(self, latent: Tensor, ids_restore: Tensor) -> Tensor:
         """Predicted patches (B, N, p * p * C) from the visible tokens (B, 1 + K, D) and the way back (B, N)."""
@@ -121,9 +116,7 @@ class MaskedAutoencoderViT(nn.Module):
         removed = self.mask_token.expand(len(x), ids_restore.shape[1] - visible.shape[1], -1)
         patches = take(torch.cat([visible, removed.to(visible.dtype)], dim=1), ids_restore)
         x = torch.cat([cls_token, patches], dim=1) + self.decoder_pos_embed
-        for block in self.decoder_blocks:
-            x = block(x)
-        return self.decoder_pred(self.decoder_norm(x))[:, 1:]
+        return self.decoder_pred(self.decoder_norm(self.decoder_blocks(x)))[:, 1:]
 
     def forward_loss(self, imgs: Tensor, pred: Tensor, mask: Tensor) -> Tensor:
         """Mean squared error of the removed patches; what is predicted of the visible ones does not count."""

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from lib.attention import Attention, attention
 from lib.checks import check_count
+from lib.vision_transformers.start import start_small
 from lib.vision_transformers.vit import Mlp, check_mlp_ratio
 
 APART = -100.0  # added to a score, it leaves nothing of the pair: exp(-100) is 4e-44
@@ -306,11 +307,7 @@ class SwinTransformer(nn.Module):
         self.num_features = dim
         self.norm = nn.LayerNorm(dim)
         self.head = nn.Linear(dim, num_classes) if num_classes else nn.Identity()
-        for module in self.modules():
-            if isinstance(module, nn.Linear):
-                nn.init.trunc_normal_(module.weight, std=0.02)
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
+        start_small(self)
 
     def forward(self, x: Tensor) -> Tensor:
         """Scores (B, num_classes), read from the mean of all tokens."""

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from lib.attention import Attention
 from lib.checks import check_count
+from lib.vision_transformers.start import start_small
 
 EPS = 1e-6  # of every LayerNorm, as in the authors' code
 
@@ -159,14 +160,10 @@ class VisionTransformer(nn.Module):
         self.patch_embed = PatchEmbed(img_size, patch_size, in_chans, embed_dim, stem)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, embed_dim))
         self.pos_embed = nn.Parameter(torch.empty(1, 1 + self.patch_embed.num_patches, embed_dim))
-        self.blocks = nn.ModuleList(Block(embed_dim, num_heads, mlp_ratio, qkv_bias) for _ in range(depth))
+        self.blocks = nn.Sequential(*(Block(embed_dim, num_heads, mlp_ratio, qkv_bias) for _ in range(depth)))
         self.norm = nn.LayerNorm(embed_dim, eps=EPS)
         self.head = nn.Linear(embed_dim, num_classes) if num_classes else nn.Identity()
-        for module in self.modules():
-            if isinstance(module, nn.Linear):
-                nn.init.trunc_normal_(module.weight, std=0.02)
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
+        start_small(self)
         nn.init.trunc_normal_(self.pos_embed, std=0.02)
         nn.init.normal_(self.cls_token, std=1e-6)
 
@@ -176,10 +173,7 @@ class VisionTransformer(nn.Module):
 
     def forward_features(self, x: Tensor) -> Tensor:
         """All tokens after the last normalisation, (B, 1 + N, embed_dim), the class token first."""
-        x = self.embed(x)
-        for block in self.blocks:
-            x = block(x)
-        return self.norm(x)
+        return self.norm(self.blocks(self.embed(x)))
 
     def embed(self, x: Tensor) -> Tensor:
         """Equation (1): the tokens $z_0$ (B, 1 + N, embed_dim), the class token first."""

@@ -1,0 +1,51 @@
+r"""BEiT: a Vision Transformer that learns without labels by naming the visual words of hidden patches.
+
+Bao, Dong, Piao and Wei, "BEiT: BERT Pre-Training of Image Transformers", ICLR 2022 (arXiv:2106.08254), sections 2.1 to
+2.3. The words come from a tokenizer that was trained before: a VQ-VAE's codes, one for each patch. The network is
+`VisionTransformer`; the paper's relative positions and scaled shortcuts are left out.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lib.vision_transformers.vit import VisionTransformer
+
+
+class BEiT(VisionTransformer):
+    """The encoder and a linear head that names a word for every patch.
+
+    Arguments as `VisionTransformer`'s, with the size of the vocabulary as `num_classes`. After training
+    `forward_features` gives the tokens of a whole image.
+    """
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.mask_token = nn.Parameter(torch.empty(1, 1, self.pos_embed.shape[2]))
+        nn.init.trunc_normal_(self.mask_token, std=0.02)
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        """Scores (B, N, num_classes) of the words of images (B, in_chans, H, W) whose patches `mask` (B, N) hides.
+
+        `mask` is True where a patch is replaced by the learned mask token; its place is still told (equation 1).
+        """
+        patches = self.patch_embed(x)
+        if mask.shape != patches.shape[:2] or mask.dtype != torch.bool:
+            wanted = tuple(patches.shape[:2])
+            raise ValueError(f"mask must be boolean {wanted}, got {mask.dtype} {tuple(mask.shape)}")
+        patches = torch.where(mask[..., None], self.mask_token.to(patches.dtype), patches)
+        z = torch.cat([self.cls_token.expand(len(x), -1, -1), patches], dim=1) + self.pos_embed
+        return self.head(self.norm(self.blocks(z))[:, 1:])
+
+    def loss(self, x: Tensor, words: Tensor, mask_ratio: float = 0.4, noise: Tensor | None = None) -> Tensor:
+        """Cross-entropy of the hidden patches' words (B, N), in nats a patch (equation 2).
+
+        In each image the patches with the smallest `noise` (B, N) are hidden, a share of `mask_ratio`, at least one;
+        without noise it is drawn.
+        """
+        if not 0 < mask_ratio < 1:
+            raise ValueError(f"mask_ratio must lie in (0, 1), got {mask_ratio!r}")
+        noise = torch.rand(words.shape, device=x.device) if noise is None else noise
+        hidden = max(1, round(mask_ratio * words.shape[1]))
+        mask = noise.argsort(dim=1).argsort(dim=1) < hidden
+        return F.cross_entropy(self(x, mask)[mask], words[mask])

@@ -1,0 +1,90 @@
+"""BEiT: what is hidden is not seen, only what is hidden counts, and words can be learned."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from lib.vision_transformers import VisionTransformer
+from lib.vision_transformers.beit import BEiT
+
+
+def tiny(seed=0, **changes):
+    torch.manual_seed(seed)
+    arguments = {"img_size": 8, "patch_size": 2, "in_chans": 1, "num_classes": 5, "embed_dim": 16, "depth": 2}
+    return BEiT(**{**arguments, "num_heads": 2, **changes}).eval()
+
+
+@torch.no_grad()
+def test_hidden_patches_are_not_seen():
+    model, x = tiny(), torch.rand(1, 1, 8, 8)
+    mask = torch.zeros(1, 16, dtype=torch.bool)
+    mask[0, 5] = True  # the second patch of the second row
+    other = x.clone()
+    other[..., 2:4, 2:4] = 1 - other[..., 2:4, 2:4]
+    assert torch.equal(model(x, mask), model(other, mask))
+    assert not torch.allclose(model(x, ~mask & False), model(other, ~mask & False))
+
+
+@torch.no_grad()
+def test_with_nothing_hidden_it_is_a_vision_transformer():
+    model, x = tiny(), torch.rand(2, 1, 8, 8)
+    plain = VisionTransformer(8, 2, 1, 5, embed_dim=16, depth=2, num_heads=2)
+    plain.load_state_dict({name: value for name, value in model.state_dict().items() if name != "mask_token"})
+    wanted = plain.head(plain.forward_features(x)[:, 1:])
+    assert torch.allclose(model(x, torch.zeros(2, 16, dtype=torch.bool)), wanted, atol=1e-6)
+    assert torch.equal(model.forward_features(x), plain.forward_features(x))
+
+
+@torch.no_grad()
+def test_only_hidden_patches_count():
+    model, x, words = tiny(), torch.rand(3, 1, 8, 8), torch.randint(5, (3, 16))
+    noise = torch.rand(3, 16)
+    hidden = noise <= noise.kthvalue(4, dim=1, keepdim=True).values  # a quarter of 16
+    wanted = F.cross_entropy(model(x, hidden)[hidden], words[hidden])
+    assert model.loss(x, words, 0.25, noise).item() == pytest.approx(wanted.item(), rel=1e-5)
+    assert model.loss(x, torch.where(hidden, words, (words + 1) % 5), 0.25, noise).item() == pytest.approx(
+        wanted.item()
+    )
+
+
+def test_learns_words_that_the_rest_of_the_image_tells():
+    """Every patch of an image has the same grey, and that grey is the word of all patches, also of hidden ones."""
+    model = tiny().train()
+    optimizer = torch.optim.Adam(model.parameters(), 3e-3)
+    for _ in range(120):
+        words = torch.randint(5, (16, 1)).expand(-1, 16)
+        optimizer.zero_grad()
+        loss = model.loss((words / 4).repeat_interleave(4, 1).view(16, 1, 8, 8), words, 0.5)
+        loss.backward()
+        optimizer.step()
+    assert loss < 0.2
+    missing = [name for name, p in model.named_parameters() if p.grad is None or p.grad.abs().max() == 0]
+    assert not [name for name in missing if not name.endswith("k.bias")]
+
+
+def test_runs_compiled_and_under_autocast():
+    model, x, mask = tiny(), torch.rand(2, 1, 8, 8), torch.rand(2, 16) < 0.5
+    compiled = torch.compile(model, fullgraph=True, backend="eager")
+    assert torch.allclose(compiled(x, mask), model(x, mask), atol=1e-6)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert model(x, mask).shape == (2, 16, 5)
+
+
+@pytest.mark.parametrize(
+    "build, message",
+    [
+        (
+            lambda: tiny()(torch.rand(1, 1, 8, 8), torch.zeros(1, 9).bool()),
+            r"mask must be boolean \(1, 16\), got torch",
+        ),
+        (lambda: tiny()(torch.rand(1, 1, 8, 8), torch.zeros(1, 16)), "got torch.float32"),
+        (
+            lambda: tiny().loss(torch.rand(1, 1, 8, 8), torch.zeros(1, 16).long(), 0.0),
+            r"mask_ratio must lie in \(0, 1\)",
+        ),
+        (lambda: tiny()(torch.rand(1, 3, 8, 8), torch.zeros(1, 16).bool()), "images must have shape"),
+    ],
+)
+def test_bad_input_is_refused(build, message):
+    with pytest.raises(ValueError, match=message):
+        build()
