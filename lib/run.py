@@ -164,7 +164,22 @@ def mae_test(model: MaskedAutoencoderViT, images: Tensor, labels: Tensor) -> dic
 
 def build_detr(options: argparse.Namespace) -> DETR:
     """The detector of chapter 3.4."""
-    return digit_detr(TwoStageDETR if options.two_stage else DETR, options.queries)
+    model = digit_detr(TwoStageDETR if options.two_stage else DETR, options.queries)
+    if options.pretrain:
+        name_digits(model.backbone[0].body, options)
+    return model
+
+
+def name_digits(body: nn.Module, options: argparse.Namespace) -> None:
+    """Trains a backbone to name single digits of all sizes, as DETR's learns ImageNet's classes before it detects."""
+
+    def loss(net: nn.ModuleList, seeds: Tensor) -> Tensor:
+        scenes = digit_scenes(len(seeds), int(seeds[0]), size=32, digits=(1, 1), device=seeds.device)
+        return F.cross_entropy(net[1](net[0](scenes.images).amax((2, 3))), scenes.labels[:, 0])
+
+    net, seeds = nn.ModuleList([body, nn.Linear(body.num_channels, 10)]), torch.arange(1 << 20)
+    sizes = {"images": options.pretrain, "batch_size": 32, "lr": 3e-3, "schedule": "onecycle", "ema": 0.99}
+    fit(net, loss, seeds, **sizes, precision=options.precision, seed=options.seed, show=False)
 
 
 def detr_loss(model: DETR, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
@@ -192,7 +207,7 @@ RECIPES = {
     "autoencoder": Recipe(build_autoencoder, autoencoder_loss, autoencoder_test, autoencoder_sample),
     "vae": Recipe(build_vae, vae_loss, vae_test, vae_sample),
     "ddpm": Recipe(build_ddpm, ddpm_loss, ddpm_test, ddpm_sample, cpu_images=400_000, batch_size=32),
-    "detr": Recipe(build_detr, detr_loss, detr_test, cpu_images=60_000, batch_size=16, lr=1e-3, clip=0.1),
+    "detr": Recipe(build_detr, detr_loss, detr_test, cpu_images=100_000, batch_size=16, lr=1e-3, clip=0.1),
     "vit": Recipe(build_vit, classifier_loss, classifier_test, batch_size=64),
     "mae": Recipe(build_mae, mae_loss, mae_test, cpu_images=500_000, batch_size=32),
     "swin": Recipe(build_swin, classifier_loss, classifier_test, batch_size=64),
@@ -218,6 +233,9 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         models.choices[name].add_argument("--latent-dim", type=int, default=16, help="length of the code (default: 16)")
         models.choices[name].add_argument("--network", choices=("mlp", "conv"), default="mlp")
     models.choices["detr"].add_argument("--two-stage", action="store_true", help="the encoder's proposals as queries")
+    models.choices["detr"].add_argument(
+        "--pretrain", type=int, default=10_000, help="digits that the backbone learns to name before (default: 10000)"
+    )
     models.choices["detr"].add_argument("--queries", type=int, default=10, help="objects it can find (default: 10)")
     models.choices["vae"].add_argument("--beta", type=float, default=1.0, help="weight of the KL term")
     return parser.parse_args(arguments)

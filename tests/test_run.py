@@ -42,7 +42,7 @@ def test_models_that_do_not_draw_report_what_they_learned(model, measure, capsys
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("arguments", [[], ["--two-stage", "--queries", "6"]])
+@pytest.mark.parametrize("arguments", [["--pretrain", "0"], ["--two-stage", "--queries", "6", "--pretrain", "320"]])
 def test_a_detector_trains_and_is_judged_on_scenes(arguments, capsys, monkeypatch):
     monkeypatch.setattr(run, "SCENES", 10)
     run.main(["detr", "--images", "480", *arguments])

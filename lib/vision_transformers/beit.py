@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lib.vision_transformers.vit import VisionTransformer
+from lib.vision_transformers.vit import VisionTransformer, resample_pos_embed
 
 
 class BEiT(VisionTransformer):
@@ -34,7 +34,9 @@ class BEiT(VisionTransformer):
             wanted = tuple(patches.shape[:2])
             raise ValueError(f"mask must be boolean {wanted}, got {mask.dtype} {tuple(mask.shape)}")
         patches = torch.where(mask[..., None], self.mask_token.to(patches.dtype), patches)
-        z = torch.cat([self.cls_token.expand(len(x), -1, -1), patches], dim=1) + self.pos_embed
+        size = tuple(side // self.patch_embed.step for side in x.shape[2:])
+        z = torch.cat([self.cls_token.expand(len(x), -1, -1), patches], dim=1)
+        z = z + resample_pos_embed(self.pos_embed, self.patch_embed.grid_size, size)
         return self.head(self.norm(self.blocks(z))[:, 1:])
 
     def loss(self, x: Tensor, words: Tensor, mask_ratio: float = 0.4, noise: Tensor | None = None) -> Tensor:

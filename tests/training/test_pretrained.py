@@ -3,6 +3,7 @@ import torch
 from torch import nn
 
 from lib import run
+from lib.detection.digits import digit_detr
 from lib.diffusion import GaussianDiffusion, digit_unet, linear_betas, sample
 from lib.training import CheckpointError, frechet_distance, load_mnist, pretrained
 from lib.vision_transformers.digits import digit_mae
@@ -37,10 +38,12 @@ def test_bad_input_is_named(folder):
 
 def test_shipped_files_say_how_they_were_made_and_are_small():
     files = sorted(pretrained.FOLDER.glob("*.safetensors"))
-    assert [file.stem for file in files] == ["ddpm", "mae"]
+    assert [file.stem for file in files] == ["ddpm", "detr", "mae"]
     assert all(file.stat().st_size < 4_000_000 for file in files)
     made = pretrained.load("ddpm", digit_unet())
     assert made["model"] == "ddpm" and int(made["images"]) >= 100_000 and float(made["frechet_distance"]) <= 1.5
+    made = pretrained.load("detr", digit_detr())
+    assert made["model"] == "detr" and int(made["images"]) >= 50_000 and float(made["AP50"]) >= 0.95
     made = pretrained.load("mae", digit_mae())
     assert made["model"] == "mae" and int(made["images"]) >= 100_000 and float(made["test_error"]) <= 0.0417
 
@@ -52,6 +55,16 @@ def test_shipped_mae_fills_gaps():
         pretrained.load("mae", model)
         after = run.mae_test(model, test.images[:500], test.labels[:500])["test_error"]
     assert after < 0.0417 < before
+
+
+@pytest.mark.slow
+def test_shipped_detr_finds_digits(monkeypatch):
+    monkeypatch.setattr(run, "SCENES", 150)
+    model, test = digit_detr().eval(), load_mnist("test")
+    with torch.no_grad():
+        assert run.detr_test(model, test.images, test.labels)["AP50"] < 0.05
+        pretrained.load("detr", model)
+        assert run.detr_test(model, test.images, test.labels)["AP50"] > 0.93
 
 
 @pytest.mark.slow

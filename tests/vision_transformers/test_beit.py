@@ -32,6 +32,9 @@ def test_with_nothing_hidden_it_is_a_vision_transformer():
     plain.load_state_dict({name: value for name, value in model.state_dict().items() if name != "mask_token"})
     wanted = plain.head(plain.forward_features(x)[:, 1:])
     assert torch.allclose(model(x, torch.zeros(2, 16, dtype=torch.bool)), wanted, atol=1e-6)
+    larger = torch.rand(1, 1, 12, 8)
+    wanted = plain.head(plain.forward_features(larger)[:, 1:])
+    assert torch.allclose(model(larger, torch.zeros(1, 24, dtype=torch.bool)), wanted, atol=1e-6)
     assert torch.equal(model.forward_features(x), plain.forward_features(x))
 
 
