@@ -57,10 +57,11 @@ class HungarianMatcher(nn.Module):
             raise ValueError("outputs must be finite, got values that are infinite or not a number")
         sizes = [len(target["labels"]) for target in targets]
         blocks = [block[i] for i, block in enumerate(cost.split(sizes, dim=2))]  # each image with its own objects
-        return [
-            [tuple(map(torch.from_numpy, linear_sum_assignment(block))) for block in layer]
-            for layer in zip(*(block.split(counts) for block in blocks))
-        ]
+        return [list(map(self.assign, layer)) for layer in zip(*(block.split(counts) for block in blocks))]
+
+    def assign(self, cost: Tensor) -> tuple[Tensor, Tensor]:
+        """The pairs of one image, predictions (n,) and objects (n,), from its costs (Q, T). Another rule goes here."""
+        return tuple(map(torch.from_numpy, linear_sum_assignment(cost)))
 
     @torch.no_grad()
     def cost(self, outputs: dict[str, Tensor], targets: Targets) -> Tensor:

@@ -92,6 +92,22 @@ def test_layers_are_matched_each_by_itself():
         matcher.of_layers([many, random_case(6, queries=3)[0]], targets)
 
 
+def test_another_rule_of_assignment_reaches_every_layer():
+    class First(HungarianMatcher):
+        """The k-th prediction answers for the k-th object."""
+
+        def assign(self, cost):
+            return torch.arange(cost.shape[1]), torch.arange(cost.shape[1])
+
+    outputs, targets = random_case(4)
+    layers = {**outputs, "aux_outputs": [random_case(5)[0]]}
+    losses = SetCriterion(5, First())(layers, targets)
+    for suffix, layer in (("", outputs), ("_0", layers["aux_outputs"][0])):
+        boxes = torch.cat([layer["pred_boxes"][i, : len(target["labels"])] for i, target in enumerate(targets)])
+        wanted = (boxes - torch.cat([target["boxes"] for target in targets])).abs().sum() / len(boxes)
+        assert losses[f"loss_bbox{suffix}"].item() == pytest.approx(wanted.item(), rel=1e-5)
+
+
 def test_proposals_have_their_own_losses():
     (outputs, targets), (proposals, _) = random_case(4), random_case(5, queries=9)
     criterion = SetCriterion(5)
