@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from lib.detection import SetCriterion, TwoStageDETR
 from lib.detection.digits import digit_detr
 from lib.training.scenes import digit_scenes
-from tests.benchmarks.timing import interleaved
+from tests.benchmarks.timing import interleaved, report
 from tests.peers.detection import SMALL, TransformersDETR, ours
 from tests.peers.unets import count, same_random_weights
 
@@ -78,12 +78,7 @@ def main() -> None:
         "ours": our_step(models[0].train(), images, targets),
         "transformers": their_step(models[1].train(), images, targets),
     }
-    times = interleaved(steps, options.rounds)
-    print(
-        f"training step, {count(models[0]):,} parameters, {BATCH} images: ours {times['ours']:.1f} ms, "
-        f"transformers {times['transformers']:.1f} ms, ratio {times['ours'] / times['transformers']:.3f}",
-        flush=True,
-    )
+    report(f"training step, {count(models[0]):,} parameters, {BATCH} images", steps, options.rounds)
     scenes = digit_scenes(16)
     for kind, model in (("plain", digit_detr()), ("two stages", digit_detr(TwoStageDETR))):
         given = model.train(), scenes.images, scenes.targets()

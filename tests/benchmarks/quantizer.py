@@ -9,7 +9,7 @@ import argparse
 import torch
 from torch import Tensor
 
-from tests.benchmarks.timing import interleaved
+from tests.benchmarks.timing import report
 from tests.peers.quantizers import same_quantizers
 
 SIZES = ((64, 49, 256, 16), (16, 1024, 512, 64))  # images, places, codes, length of a code: MNIST's and the release's
@@ -36,12 +36,8 @@ def main() -> None:
     for images, places, codes, dim in SIZES:
         ours, theirs = same_quantizers(codes, dim)
         z = torch.randn(images, places, dim, requires_grad=True)
-        times = interleaved({"ours": step(ours, z), "theirs": step(theirs, z)}, options.rounds)
-        print(
-            f"{images} × {places} vectors of {dim}, {codes} codes: ours {times['ours']:.2f} ms, "
-            f"vector-quantize-pytorch {times['theirs']:.2f} ms, ratio {times['ours'] / times['theirs']:.3f}",
-            flush=True,
-        )
+        ways = {"ours": step(ours, z), "vector-quantize-pytorch": step(theirs, z)}
+        report(f"{images} × {places} vectors of {dim}, {codes} codes", ways, options.rounds)
 
 
 if __name__ == "__main__":

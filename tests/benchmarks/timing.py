@@ -15,3 +15,11 @@ def interleaved(ways: dict[str, Callable[[], object]], rounds: int, warmup: int 
             if i >= warmup:
                 times[name].append(1000 * (time.process_time() - start))
     return {name: statistics.median(found) for name, found in times.items()}
+
+
+def report(what: str, ways: dict[str, Callable[[], object]], rounds: int) -> None:
+    """Prints the medians of "ours" and of one other way, and their ratio."""
+    times = interleaved(ways, rounds)
+    ours = times.pop("ours")
+    ((peer, theirs),) = times.items()
+    print(f"{what}: ours {ours:.1f} ms, {peer} {theirs:.1f} ms, ratio {ours / theirs:.3f}", flush=True)

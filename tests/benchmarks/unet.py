@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from lib.diffusion import GaussianDiffusion, UNet, digit_unet, linear_betas, sample, simple_loss
 from lib.training import EMA, frechet_distance, load_mnist
-from tests.benchmarks.timing import interleaved
+from tests.benchmarks.timing import report
 from tests.peers.unets import DiffusersUNet, count, same_random_weights
 
 PROCESS = GaussianDiffusion(linear_betas(1000))
@@ -47,10 +47,8 @@ def compare_steps(shape: tuple, rounds: int, layout: torch.memory_format) -> Non
     same_random_weights(*models.values())
     steps = {name: trainer(model.to(memory_format=layout).train(), 1e-4) for name, model in models.items()}
     x0 = torch.rand(BATCH, shape[0], shape[7], shape[7]) * 2 - 1
-    times = interleaved({name: partial(step, x0) for name, step in steps.items()}, rounds)
-    ours, theirs = times["ours"], times["diffusers"]
-    print(f"train step, {BATCH} images, {count(models['ours']):,} parameters each, {str(layout).split('.')[-1]}:")
-    print(f"  ours {ours:.1f} ms, diffusers {theirs:.1f} ms, ratio {ours / theirs:.3f}", flush=True)
+    what = f"train step, {BATCH} images, {count(models['ours']):,} parameters each, {str(layout).split('.')[-1]}"
+    report(what, {name: partial(step, x0) for name, step in steps.items()}, rounds)
 
 
 @torch.no_grad()

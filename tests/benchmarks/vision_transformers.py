@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from lib.training import load_photograph
-from tests.benchmarks.timing import interleaved
+from tests.benchmarks.timing import report
 from tests.peers.unets import count, same_random_weights
 from tests.peers.vision import OURS, SMALL, TransformersModel
 
@@ -47,13 +47,6 @@ def main() -> None:
         )
         with torch.no_grad():
             report("  forward alone", {name: partial(model, x) for name, model in models.items()}, options.rounds)
-
-
-def report(what: str, ways: dict, rounds: int) -> None:
-    """Prints both medians and their ratio."""
-    times = interleaved(ways, rounds)
-    ours, theirs = times["ours"], times["transformers"]
-    print(f"{what}: ours {ours:.1f} ms, transformers {theirs:.1f} ms, ratio {ours / theirs:.3f}", flush=True)
 
 
 if __name__ == "__main__":
