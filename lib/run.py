@@ -21,10 +21,11 @@ import torch.nn.functional as F
 from accelerate import PartialState
 from torch import Tensor, nn
 
-from lib.autoencoders import VAE, Autoencoder
+from lib.autoencoders import VAE, VQVAE, VQVAE2, Autoencoder
 from lib.detection import DETR, SetCriterion, TwoStageDETR, postprocess
 from lib.detection.digits import digit_detr
 from lib.diffusion import GaussianDiffusion, UNet, digit_unet, linear_betas, sample, simple_loss
+from lib.diffusion.guidance import classifier_free, drop_labels
 from lib.training import budget, default_device, digit_statistics, fit, frechet_distance, load_mnist, pretrained
 from lib.training.precision import average_precision
 from lib.training.scenes import digit_scenes
@@ -88,9 +89,43 @@ def vae_sample(model: VAE, count: int) -> Tensor:
     return model.sample(count)
 
 
+def build_vqvae(options: argparse.Namespace) -> VQVAE:
+    """The VQ-VAE of chapter 1.3."""
+    return VQVAE(options.codes, 16, num_blocks=1, restart=0.5)
+
+
+def build_vqvae2(options: argparse.Namespace) -> VQVAE2:
+    """The VQ-VAE-2 of chapter 1.4."""
+    return VQVAE2(1, 64, num_blocks=1, dim=16, num_codes=options.codes, restart=0.5)
+
+
+def words_loss(model: VQVAE | VQVAE2, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    """Squared error a pixel and what the quantiser adds."""
+    return model.loss(for_words(model, images))
+
+
+def words_test(model: VQVAE | VQVAE2, images: Tensor, labels: Tensor) -> dict[str, float]:
+    """Squared error a pixel, of the digits without their frame."""
+    images = for_words(model, images[:2000])
+    frame = (images.shape[-1] - 28) // 2
+    error = (model(images)[0] - images)[..., frame : frame + 28, frame : frame + 28]
+    return {"test_error": error.square().mean().item()}
+
+
+def for_words(model: VQVAE | VQVAE2, images: Tensor) -> Tensor:
+    """Images in a black frame, if they need one, so that the model's stride divides their sides."""
+    frame = -images.shape[-1] % model.stride // 2
+    return F.pad(images, (frame, frame, frame, frame))
+
+
 def build_ddpm(options: argparse.Namespace) -> UNet:
     """The denoising diffusion model of chapters 2.1 to 2.5."""
     return digit_unet()
+
+
+def build_conditional(options: argparse.Namespace) -> UNet:
+    """The same network, which can be told which digit to draw, of chapter 2's guidance without a classifier."""
+    return digit_unet(num_classes=10)
 
 
 @functools.cache  # the loss asks for it at every step
@@ -115,6 +150,25 @@ def ddpm_sample(model: UNet, count: int) -> Tensor:
     """Digits by ancestral sampling, in 100 of the 1000 steps."""
     images = sample(model, diffusion(), (count, 1, 28, 28), steps=100, variance="small")
     return (images.clamp(-1, 1) + 1) / 2
+
+
+def conditional_loss(model: UNet, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    """As `ddpm_loss`; seven times in eight the network is told the label."""
+    told = functools.partial(model, labels=drop_labels(labels, 1 / 8))
+    return {"loss": simple_loss(told, diffusion(), 2 * images - 1).mean()}
+
+
+def conditional_test(model: UNet, images: Tensor, labels: Tensor) -> dict[str, float]:
+    """As `ddpm_test`, with and without labels."""
+    told = functools.partial(model, labels=labels[:1000])
+    untold = ddpm_test(model, images, labels)["test_loss"]
+    return {"test_loss": ddpm_test(told, images, labels)["test_loss"], "untold_test_loss": untold}
+
+
+def conditional_sample(model: UNet, count: int) -> Tensor:
+    """As `ddpm_sample`, with equally many digits of each class and guidance of scale 1."""
+    labels = torch.arange(count, device=default_device()) % 10
+    return ddpm_sample(classifier_free(model, labels, 1.0), count)
 
 
 def build_vit(options: argparse.Namespace) -> VisionTransformer:
@@ -206,7 +260,12 @@ def detr_test(model: DETR, images: Tensor, labels: Tensor) -> dict[str, float]:
 RECIPES = {
     "autoencoder": Recipe(build_autoencoder, autoencoder_loss, autoencoder_test, autoencoder_sample),
     "vae": Recipe(build_vae, vae_loss, vae_test, vae_sample),
+    "vqvae": Recipe(build_vqvae, words_loss, words_test, batch_size=32),
+    "vqvae2": Recipe(build_vqvae2, words_loss, words_test, batch_size=32),
     "ddpm": Recipe(build_ddpm, ddpm_loss, ddpm_test, ddpm_sample, cpu_images=400_000, batch_size=32),
+    "conditional": Recipe(
+        build_conditional, conditional_loss, conditional_test, conditional_sample, cpu_images=400_000, batch_size=32
+    ),
     "detr": Recipe(build_detr, detr_loss, detr_test, cpu_images=100_000, batch_size=16, lr=1e-3, clip=0.1),
     "vit": Recipe(build_vit, classifier_loss, classifier_test, batch_size=64),
     "mae": Recipe(build_mae, mae_loss, mae_test, cpu_images=500_000, batch_size=32),
@@ -232,6 +291,10 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     for name in ("autoencoder", "vae"):
         models.choices[name].add_argument("--latent-dim", type=int, default=16, help="length of the code (default: 16)")
         models.choices[name].add_argument("--network", choices=("mlp", "conv"), default="mlp")
+    for name in ("vqvae", "vqvae2"):
+        models.choices[name].add_argument(
+            "--codes", type=int, default=256, help="size of the vocabulary (default: 256)"
+        )
     models.choices["detr"].add_argument("--two-stage", action="store_true", help="the encoder's proposals as queries")
     models.choices["detr"].add_argument(
         "--pretrain", type=int, default=10_000, help="digits that the backbone learns to name before (default: 10000)"

@@ -75,13 +75,13 @@ class VectorQuantizer(nn.Module):
         vectors = self.vectors(z)
         indices = self.nearest(vectors)
         e = self.maps(F.embedding(indices, self.embed.t()), z)
-        counts = torch.zeros_like(self.cluster_size).index_add_(0, indices, torch.ones_like(indices, dtype=torch.float))
+        counts = torch.zeros_like(self.cluster_size).index_add_(0, indices, vectors.new_ones(len(vectors)))
         if self.training:
             self.update(vectors.detach(), indices, counts)
         share = counts / len(indices)
         return Quantised(
             quantised=z + (e - z).detach(),
-            indices=indices.view(z.shape[0], *(z.shape[2:] if z.ndim == 4 else z.shape[1:2])),
+            indices=self.places(indices, z),
             codebook_loss=F.mse_loss(e, z.detach()) if self.ema is None else z.new_zeros(()),
             commitment_loss=F.mse_loss(z, e.detach()),
             perplexity=(-(share * (share + 1e-10).log()).sum()).exp(),
@@ -114,7 +114,7 @@ class VectorQuantizer(nn.Module):
         weight = 0.01 if self.ema is None else 1 - self.ema
         self.cluster_size.lerp_(counts, weight)
         if self.ema is not None:
-            sums = torch.zeros(self.num_codes, self.dim, device=vectors.device).index_add_(0, indices, vectors)
+            sums = vectors.new_zeros(self.num_codes, self.dim).index_add_(0, indices, vectors)
             self.embed_avg.lerp_(sums.t(), weight)
             total = self.cluster_size.sum()
             smoothed = (self.cluster_size + EPS) / (total + self.num_codes * EPS) * total
@@ -131,7 +131,7 @@ class VectorQuantizer(nn.Module):
         """Indices (B, H, W) or (B, N) for features (B, D, H, W) or tokens (B, N, D); no average moves."""
         vectors = self.vectors(z)
         check_finite(vectors)
-        return self.nearest(vectors).view(z.shape[0], *(z.shape[2:] if z.ndim == 4 else z.shape[1:2]))
+        return self.places(self.nearest(vectors), z)
 
     def lookup(self, indices: Tensor) -> Tensor:
         """The codes (B, D, H, W) or (B, N, D) of indices (B, H, W) or (B, N).
@@ -149,12 +149,17 @@ class VectorQuantizer(nn.Module):
         return codes.movedim(-1, 1) if indices.ndim == 3 else codes
 
     def vectors(self, z: Tensor) -> Tensor:
-        """The vectors (N, D), in float32, of features (B, D, H, W) or tokens (B, N, D)."""
+        """The vectors (N, D), in the codes' precision, of features (B, D, H, W) or tokens (B, N, D)."""
         channels = z.shape[1 if z.ndim == 4 else -1] if z.ndim in (3, 4) else None
         if channels != self.dim or not z.is_floating_point():
             wanted = f"(B, {self.dim}, H, W) or (B, N, {self.dim})"
             raise ValueError(f"z must be floating point {wanted}, got {z.dtype} {tuple(z.shape)}")
-        return (z.movedim(1, -1) if z.ndim == 4 else z).reshape(-1, self.dim).float()
+        return (z.movedim(1, -1) if z.ndim == 4 else z).reshape(-1, self.dim).to(self.embed.dtype)
+
+    @staticmethod
+    def places(indices: Tensor, z: Tensor) -> Tensor:
+        """Indices (N,) as the maps (B, H, W) or (B, N) in which z lies."""
+        return indices.view(z.shape[0], *(z.shape[2:] if z.ndim == 4 else z.shape[1:2]))
 
     @staticmethod
     def maps(vectors: Tensor, z: Tensor) -> Tensor:

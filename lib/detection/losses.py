@@ -24,7 +24,7 @@ class SetCriterion(nn.Module):
 
     Args:
         num_classes: classes of objects, without "no object".
-        matcher: finds the pairs.
+        matcher: finds the pairs; another rule is a subclass with its own `assign`.
         weights: of "loss_ce", "loss_bbox" and "loss_giou" in the total.
         eos_coef: weight of "no object" in the cross-entropy, which would otherwise drown the rest.
 

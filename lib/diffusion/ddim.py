@@ -1,15 +1,21 @@
-r"""Denoising diffusion implicit models: one step of a family of walks that all share DDPM's training.
+r"""Denoising diffusion implicit models: a family of walks from noise to image that all share DDPM's training.
 
 Song, Meng and Ermon, "Denoising Diffusion Implicit Models", ICLR 2021 (arXiv:2010.02502). The paper's $\alpha_t$ is
 this library's $\bar\alpha_t$.
+
+`model` is any callable that maps noised images (B, ...) and their times (B,) to a tensor of the images' shape, as in
+`ddpm.py`; a condition is bound to it beforehand. What it predicts is its `target`: "eps", "x0" or "v".
 """
 
 import math
+from collections.abc import Iterator
+from itertools import pairwise
 
 import torch
 from torch import Tensor
 
 from lib.checks import check_count, check_option
+from lib.diffusion.ddpm import TARGETS, Model, answer, check_values
 from lib.diffusion.process import GaussianDiffusion, like, shaped
 
 
@@ -42,8 +48,7 @@ def ddim_step(
     Raises:
         ValueError: for a wrong shape, a time outside the schedule, `before` not below `t`, or `eta` not in [0, 1].
     """
-    if not 0 <= eta <= 1:
-        raise ValueError(f"eta must lie in [0, 1], got {eta!r}")
+    check_eta(eta)
     t, x0 = process.check_times(t, xt), process.x0_from_eps(xt, t, eps)
     if before.shape != t.shape or not ((before >= -1) & (before < t)).all():
         raise ValueError(f"before must hold times from -1 to t - 1, one for each of t, got {before.tolist()}")
@@ -53,8 +58,12 @@ def ddim_step(
     now = process.alphas_bar[t]
     then = torch.where(before < 0, torch.ones_like(now), process.alphas_bar[before.clamp(min=0)])
     sigma = eta * ((1 - then) / (1 - now) * (1 - now / then)).sqrt()
-    signal, towards, sigma = (shaped(factor, xt) for factor in (then.sqrt(), (1 - then - sigma**2).sqrt(), sigma))
-    return signal * x0 + towards * eps + sigma * like(xt, noise, "noise"), x0
+    towards = (1 - then - sigma**2).clamp(min=0).sqrt()  # rounding may leave a little less than nothing
+    signal, towards, sigma = (shaped(factor, xt) for factor in (then.sqrt(), towards, sigma))
+    after = signal * x0 + towards * eps
+    if eta == 0 and noise is None:
+        return after, x0
+    return after + sigma * like(xt, noise, "noise"), x0
 
 
 def strided_times(T: int, steps: int, spacing: str = "leading") -> Tensor:
@@ -69,3 +78,151 @@ def strided_times(T: int, steps: int, spacing: str = "leading") -> Tensor:
     if spacing == "leading":
         return torch.arange(steps) * (T // steps)
     return torch.tensor([math.ceil(T - i * T / steps - 0.5) - 1 for i in reversed(range(steps))])
+
+
+def trajectory(
+    model: Model,
+    process: GaussianDiffusion,
+    shape: tuple[int, ...],
+    steps: int,
+    eta: float = 0.0,
+    *,
+    start: Tensor | None = None,
+    generator: torch.Generator | None = None,
+    target: str = "eps",
+    clip: bool = True,
+    spacing: str = "leading",
+) -> Iterator[tuple[int, Tensor, Tensor]]:
+    r"""From $x_T$ to an image in so many `steps` (section 4.2): yields $t$, the $x_s$ it goes to, and $\hat x_0$.
+
+    `t` falls through `strided_times`. All noise comes from `generator`; one on the CPU gives the same noise on every
+    device. With `eta` 0 none is drawn after $x_T$: the image is a function of it.
+
+    Args:
+        shape: of the images, (B, ...).
+        eta: from 0, no noise on the way, to 1, as much as DDPM with $\tilde\beta$.
+        start: $x_T$, of that shape; drawn from N(0, I) where None.
+        target, clip: as in `ddpm.p_sample`.
+
+    Raises:
+        ValueError: for an unknown option, `steps` not in 1 ... T, `eta` not in [0, 1], a `start` of another shape, or
+            a network in training mode.
+    """
+    check_eta(eta)
+    check_model(model, target)
+    times = strided_times(process.T, steps, spacing).tolist()
+    device = process.betas.device
+
+    def draw() -> Tensor:
+        source = device if generator is None else generator.device
+        return torch.randn(shape, generator=generator, device=source).to(device)
+
+    if start is not None and tuple(start.shape) != tuple(shape):
+        raise ValueError(f"start must have the shape {tuple(shape)}, got {tuple(start.shape)}")
+    x = draw() if start is None else start
+    for t, before in pairwise([*reversed(times), -1]):
+        here, there = (torch.full((len(x),), time, device=device) for time in (t, before))
+        noise = draw().to(x.dtype) if eta else None
+        x, x0 = ddim_step(process, x, here, there, predict_eps(model, process, x, here, target), eta, noise, clip)
+        yield t, x, x0
+
+
+def sample(
+    model: Model, process: GaussianDiffusion, shape: tuple[int, ...], steps: int, eta: float = 0.0, **options
+) -> Tensor:
+    r"""Images of this `shape` (B, ...) in so many `steps`; the options are those of `trajectory`."""
+    for _, x, _ in trajectory(model, process, shape, steps, eta, **options):
+        images = x
+    return images
+
+
+@torch.no_grad()
+def invert(
+    model: Model,
+    process: GaussianDiffusion,
+    x0: Tensor,
+    steps: int,
+    *,
+    rounds: int = 1,
+    grain: Tensor | None = None,
+    target: str = "eps",
+    spacing: str = "leading",
+) -> Tensor:
+    r"""The noise $x_T$ from which `sample` with `eta` 0, unclipped, comes back to `x0`: equation (13) run backwards.
+
+    A step back from $x_t$ to $x_s$ uses $\epsilon_\theta(x_t, t)$. On the way up $x_t$ is not yet known, so the first
+    round asks at $x_s$, and each further round at the $x_t$ of the round before: an iteration whose fixed point, where
+    it converges, is the exact inverse of the step. With one round the steps are those of diffusers'
+    `DDIMInverseScheduler`.
+
+    Args:
+        x0: images (B, ...).
+        steps: how many, through the same `strided_times` as those of `sample`.
+        rounds: calls of the model for each step.
+        grain: noise, shaped as `x0`, with which the first step is taken in place of the model's answer.
+        target: what the model predicts.
+
+    Returns:
+        $x_T$, shaped as `x0`.
+
+    Raises:
+        ValueError: as `trajectory` does, and for `x0` that is not finite, `grain` of another shape, or no round.
+    """
+    check_model(model, target)
+    check_count(rounds=rounds)
+    check_values(x0)
+    times, x = strided_times(process.T, steps, spacing).tolist(), x0
+    for before, t in pairwise([-1, *times]):
+        here = torch.full((len(x0),), t, device=x0.device)
+        if before < 0 and grain is not None:
+            x = process.q_sample(x0, here, grain)
+            continue
+        signal, spread = process.signal_and_spread(here, x)
+        signal_before, spread_before = (1, 0) if before < 0 else process.signal_and_spread(here - t + before, x)
+        xt = x
+        for _ in range(rounds):
+            eps = predict_eps(model, process, xt, here, target)
+            xt = signal * (x - spread_before * eps) / signal_before + spread * eps
+        x = xt
+    return x
+
+
+def slerp(a: Tensor, b: Tensor, share: float) -> Tensor:
+    r"""From each noise of `a` (0) to that of `b` (1) along a great circle, all (B, ...).
+
+    $(\sin((1-u)\theta)\,a + \sin(u\theta)\,b) / \sin\theta$ with the angle $\theta$ between the two
+    (Shoemake, "Animating rotation with quaternion curves", SIGGRAPH 1985). Two of one length keep it all the way.
+    Where they are parallel, the way is straight.
+
+    Raises `ValueError` where the shapes differ.
+    """
+    like(a, b, "b")
+    cosine = torch.nn.functional.cosine_similarity(a.flatten(1), b.flatten(1)).clamp(-1, 1)
+    angle = shaped(cosine.acos(), a)
+    parallel = angle.sin() < 1e-4
+    sine = torch.where(parallel, torch.ones_like(angle), angle.sin())
+    of_a = torch.where(parallel, 1 - share, ((1 - share) * angle).sin() / sine)
+    of_b = torch.where(parallel, share, (share * angle).sin() / sine)
+    return of_a * a + of_b * b
+
+
+@torch.no_grad()
+def predict_eps(model: Model, process: GaussianDiffusion, xt: Tensor, t: Tensor, target: str = "eps") -> Tensor:
+    r"""The noise $\hat\epsilon$ that the model's answer for $x_t$ amounts to, shaped as `xt`."""
+    out = answer(model, xt, t)
+    if target == "eps":
+        return out
+    return process.eps_from_v(xt, t, out) if target == "v" else process.eps_from_x0(xt, t, out)
+
+
+def check_eta(eta: float) -> None:
+    """Raises `ValueError` unless `eta` is in [0, 1]."""
+    if not 0 <= eta <= 1:
+        raise ValueError(f"eta must lie in [0, 1], got {eta!r}")
+
+
+def check_model(model: Model, target: str) -> None:
+    """Raises `ValueError` for an unknown target, and for a network in training mode: dropout would spoil the walk."""
+    check_option("target", target, TARGETS)
+    if getattr(model, "training", False):
+        raise ValueError("model must be in eval mode to sample, call model.eval() first")

@@ -212,10 +212,13 @@ class UNet(nn.Module):
         patch: the network sees squares of so many pixels a side as one pixel with more channels, which makes it
             `patch`² times cheaper; 1 in the paper.
         norm: makes a normalisation layer, `group_norm` or `ChannelNorm`.
+        num_classes: classes of images that the network can be told of; 0 in the paper. A class is a vector that is
+            added to the time code, as in Dhariwal and Nichol (arXiv:2105.05233), section 4.
+        block: the residual block, `ResnetBlock` or a subclass of it.
 
     Raises:
-        ValueError: for an argument that is out of range, or images of other channels or of a size that cannot be
-            halved as often as there are levels.
+        ValueError: for an argument that is out of range, images of other channels or of a size that cannot be halved as
+            often as there are levels, and labels out of range.
     """
 
     def __init__(
@@ -230,9 +233,12 @@ class UNet(nn.Module):
         resolution: int = 32,
         patch: int = 1,
         norm: Callable[[int], nn.Module] = group_norm,
+        num_classes: int = 0,
+        block: type[ResnetBlock] = ResnetBlock,
     ):
         super().__init__()
         check_count(in_channels=in_channels, out_channels=out_channels, ch=ch, num_res_blocks=num_res_blocks)
+        check_count(0, num_classes=num_classes)
         check_count(resolution=resolution, patch=patch, **{"length of ch_mult": len(ch_mult)})
         for mult in ch_mult:
             check_count(**{"each of ch_mult": mult})
@@ -244,32 +250,33 @@ class UNet(nn.Module):
         before = [ch, *widths[:-1]]  # what comes into each level from above
         sizes = [resolution // patch // 2**level for level in range(levels)]
 
-        def block(into: int, out: int) -> ResnetBlock:
-            return ResnetBlock(into, out, temb_ch, dropout, norm)
+        def residual(into: int, out: int) -> ResnetBlock:
+            return block(into, out, temb_ch, dropout, norm)
 
         def attention(level: int, count: int) -> list[AttnBlock]:
             return [AttnBlock(widths[level], norm) for _ in range(count) if sizes[level] in attn_resolutions]
 
         self.temb = nn.Module()
         self.temb.dense = nn.ModuleList([nn.Linear(ch, temb_ch), nn.Linear(temb_ch, temb_ch)])
+        self.label_emb = nn.Embedding(num_classes, temb_ch) if num_classes else None
         self.conv_in = nn.Conv2d(in_channels * patch**2, ch, kernel_size=3, padding=1)
 
         self.down = nn.ModuleList()
         for level, width in enumerate(widths):
-            blocks = [block(before[level] if i == 0 else width, width) for i in range(num_res_blocks)]
+            blocks = [residual(before[level] if i == 0 else width, width) for i in range(num_res_blocks)]
             smaller = Downsample(width) if level < levels - 1 else None
             self.down.append(Level(blocks, attention(level, num_res_blocks), smaller, "downsample"))
 
         self.mid = nn.Module()
-        self.mid.block_1 = block(widths[-1], widths[-1])
+        self.mid.block_1 = residual(widths[-1], widths[-1])
         self.mid.attn_1 = AttnBlock(widths[-1], norm)
-        self.mid.block_2 = block(widths[-1], widths[-1])
+        self.mid.block_2 = residual(widths[-1], widths[-1])
 
         self.up = nn.ModuleList()
         for level, width in enumerate(widths):
             below = widths[min(level + 1, levels - 1)]
             skips = [width] * num_res_blocks + [before[level]]
-            blocks = [block((below if i == 0 else width) + skip, width) for i, skip in enumerate(skips)]
+            blocks = [residual((below if i == 0 else width) + skip, width) for i, skip in enumerate(skips)]
             larger = Upsample(width) if level > 0 else None
             self.up.append(Level(blocks, attention(level, num_res_blocks + 1), larger, "upsample"))
 
@@ -286,8 +293,11 @@ class UNet(nn.Module):
             convolution.weight.zero_()
             convolution.bias.zero_()
 
-    def forward(self, x: Tensor, t: Tensor) -> Tensor:
-        """The answer (B, out_channels, H, W) for images (B, in_channels, H, W) at times (B,), 0-based."""
+    def forward(self, x: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
+        """The answer (B, out_channels, H, W) for images (B, in_channels, H, W) at times (B,), 0-based.
+
+        `labels` (B,) are their classes, -1 where nothing is said of an image; None says nothing of any.
+        """
         if (
             x.ndim != 4
             or x.shape[1] != self.in_channels
@@ -301,6 +311,8 @@ class UNet(nn.Module):
             raise ValueError(f"t must have shape ({len(x)},), one time for each image, got {tuple(t.shape)}")
         first, second = self.temb.dense
         temb = second(F.silu(first(timestep_embedding(t, self.ch).to(first.weight.dtype))))
+        if labels is not None:
+            temb = temb + self.class_code(labels, t)
 
         h = self.conv_in(F.pixel_unshuffle(x, self.patch))
         skips = [h]
@@ -321,12 +333,27 @@ class UNet(nn.Module):
                 h = level.upsample(h)
         return F.pixel_shuffle(self.conv_out(F.silu(self.norm_out(h))), self.patch)
 
+    def class_code(self, labels: Tensor, t: Tensor) -> Tensor:
+        """The vectors (B, 4 ch) of classes (B,), zeros for -1; as many as there are times `t`."""
+        if self.label_emb is None:
+            raise ValueError("labels were given to a network without classes: its num_classes is 0")
+        if labels.shape != t.shape or labels.is_floating_point():
+            raise ValueError(f"labels must be {len(t)} integers, got {labels.dtype} {tuple(labels.shape)}")
+        if not torch.compiler.is_compiling() and not labels.is_meta:
+            last = self.label_emb.num_embeddings - 1
+            if not ((labels >= -1) & (labels <= last)).all():
+                raise ValueError(f"labels must lie between -1 and {last}, got {labels.tolist()}")
+        return self.label_emb(labels.clamp(min=0)) * (labels >= 0)[:, None]
 
-def digit_unet() -> UNet:
+
+def digit_unet(**settings) -> UNet:
     """The network that this book trains on MNIST's digits (B, 1, 28, 28): 650,000 parameters, on two levels.
+
+    `settings` are for variants: other arguments of `UNet`.
 
     It looks at the image in squares of 2×2 pixels and normalises over channels, whose numbers lie side by side in
     memory: all three save time on a CPU.
     """
-    unet = UNet(1, 1, 32, (1, 2), 1, (), dropout=0.0, resolution=28, patch=2, norm=ChannelNorm)
+    sizes = {"ch": 32, "ch_mult": (1, 2), "num_res_blocks": 1, "attn_resolutions": (), "resolution": 28, "patch": 2}
+    unet = UNet(1, **{"out_channels": 1, "dropout": 0.0, "norm": ChannelNorm, **sizes, **settings})
     return unet.to(memory_format=torch.channels_last)

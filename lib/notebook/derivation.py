@@ -128,7 +128,8 @@ class Derivation:
         if title:
             _text("title", title)
         laws = (laws,) if isinstance(laws, Law) else tuple(laws)
-        self.name, self.title, self.laws, self.where = name, title, laws, dict(where or {})
+        self.name, self.title, self.laws = name, title, laws
+        self.where = {key: wrap(formula) for key, formula in (where or {}).items()}
         self.checker = Checker(self.laws, where, sizes, dimension)
         self.lines = [Line("1", wrap(start), "")]
         for made in _recordings:

@@ -58,6 +58,22 @@ def test_loss_with_a_learned_codebook_is_the_papers():
     assert close(of_codes, GIVEN["paper_grad_codebook"].t())
 
 
+@pytest.mark.parametrize("ema", [None, 0.9])
+def test_in_float64_it_is_the_same_but_for_rounding(ema):
+    torch.manual_seed(0)
+    single = VectorQuantizer(20, 6, ema=ema, restart=0.1).train()
+    double = VectorQuantizer(20, 6, ema=ema, restart=0.1).double().train()
+    double.load_state_dict(single.state_dict())
+    z, found = torch.randn(8, 6, 4, 4), []
+    for quantizer in (single, double):
+        torch.manual_seed(1)
+        found.append(quantizer(z.to(quantizer.embed.dtype)))
+    assert torch.equal(found[0].indices, found[1].indices) and found[1].quantised.dtype == torch.float64
+    assert torch.allclose(found[0].quantised.double(), found[1].quantised, atol=1e-6)
+    for name, value in double.state_dict().items():
+        assert value.dtype == torch.float64 and torch.allclose(single.state_dict()[name].double(), value, atol=1e-5)
+
+
 def test_nearest_code_is_that_of_all_distances():
     torch.manual_seed(0)
     quantizer, z = VectorQuantizer(50, 6).double(), torch.randn(3, 40, 6, dtype=torch.float64)

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from lib.diffusion import GaussianDiffusion, cosine_betas, linear_betas
-from lib.diffusion.guidance import classifier_guided, gradient, guided_mean
+from lib.diffusion import GaussianDiffusion, cosine_betas, digit_unet, linear_betas, sample
+from lib.diffusion.guidance import classifier_free, classifier_guided, drop_labels, gradient, guided_mean
 from lib.diffusion.improved import learned_mean_variance
 
 REFERENCE = dict(np.load(Path(__file__).parents[1] / "reference" / "improved_guided.npz"))
@@ -79,3 +79,83 @@ def test_scale_zero_leaves_the_model_and_bad_input_is_named():
         guided_mean(x, x, x[:1])
     with pytest.raises(ValueError, match="the model's answer must have the shape"):
         classifier_guided(lambda x, t: x[:1], process, log_probability)(x, t)
+
+
+def mixture(process, width=0.3):
+    """The exact noise of two classes, N(-1, width²) and N(1, width²), and of their even mixture: x (B, 1)."""
+
+    def model(xt, t, labels):
+        alpha = process.alphas_bar[t][:, None]
+        variance = alpha * width**2 + 1 - alpha
+        slopes = [-(xt - alpha.sqrt() * centre) / variance for centre in (-1.0, 1.0)]
+        share = torch.sigmoid(2 * alpha.sqrt() * xt / variance)  # of the second class
+        score = torch.where(labels[:, None] == 0, slopes[0], slopes[1])
+        score = torch.where(labels[:, None] < 0, (1 - share) * slopes[0] + share * slopes[1], score)
+        return -(1 - alpha).sqrt() * score
+
+    def log_posterior(xt, t):
+        """log p(second class | x_t)."""
+        alpha = process.alphas_bar[t][:, None]
+        return torch.nn.functional.logsigmoid(2 * alpha.sqrt() * xt / (alpha * width**2 + 1 - alpha))[:, 0]
+
+    return model, log_posterior
+
+
+@pytest.mark.parametrize("scale", [-1.0, 0.0, 0.5, 3.0])
+def test_without_a_classifier_it_is_guidance_by_the_implied_one(scale):
+    """Equation (6) is section 4's guidance of the conditional model, where the classifier is Bayes' (section 3.2)."""
+    process = GaussianDiffusion(linear_betas(1000).double())
+    model, log_posterior = mixture(process)
+    x, t = torch.linspace(-3, 3, 13, dtype=torch.float64)[:, None], torch.arange(13) * 80
+    labels = torch.ones(13, dtype=torch.long)
+    free = classifier_free(model, labels, scale)(x, t)
+    told = classifier_guided(lambda x, t: model(x, t, labels), process, log_posterior, scale)(x, t)
+    untold = classifier_guided(lambda x, t: model(x, t, -labels), process, log_posterior, 1 + scale)(x, t)
+    assert torch.allclose(free, told, rtol=0, atol=1e-10) and torch.allclose(free, untold, rtol=0, atol=1e-10)
+
+
+def test_guided_samples_are_more_of_their_class_and_less_diverse():
+    process = GaussianDiffusion(linear_betas(200))
+    model, _ = mixture(process, width=1.0)
+    labels, right, spread = torch.arange(2).repeat(500), {}, {}
+    for scale in (0.0, 3.0):
+        drawn = sample(classifier_free(model, labels, scale), process, (1000, 1), variance="small", clip=False)[:, 0]
+        right[scale], spread[scale] = ((drawn > 0) == labels.bool()).float().mean().item(), drawn[labels == 1].std()
+    assert right[0.0] == pytest.approx(0.841, abs=0.04) and right[3.0] > 0.95  # 0.841: N(1, 1) above 0
+    assert spread[0.0].item() == pytest.approx(1.0, abs=0.1) and spread[3.0] < 0.85 * spread[0.0]
+
+
+def test_walking_away_from_another_class():
+    process, labels = PROCESSES["linear"], torch.tensor([0, 1, 1])
+    model, _ = mixture(process)
+    x, t = torch.randn(3, 1), torch.tensor([3, 500, 999])
+    wanted = 3 * model(x, t, labels) - 2 * model(x, t, 1 - labels)
+    assert torch.allclose(classifier_free(model, labels, 2.0, instead=1 - labels)(x, t), wanted, atol=1e-5)
+
+
+def test_a_network_with_classes_is_guided_and_learns_from_dropped_labels():
+    torch.manual_seed(0)
+    net, x, t = digit_unet(num_classes=10).eval(), torch.randn(4, 1, 28, 28), torch.tensor([1, 20, 500, 999])
+    for parameter in net.conv_out.parameters():
+        torch.nn.init.normal_(parameter)  # it starts as the answer 0
+    labels = torch.tensor([3, 3, 0, 9])
+    told, untold = net(x, t, labels), net(x, t)
+    assert torch.allclose(classifier_free(net, labels, 1.5)(x, t), 2.5 * told - 1.5 * untold, atol=1e-4)
+    many = torch.arange(10).repeat(1000)
+    dropped = drop_labels(many, 0.15)
+    assert 0.13 < (dropped < 0).float().mean() < 0.17 and torch.equal(dropped[dropped >= 0], many[dropped >= 0])
+    assert torch.equal(drop_labels(many, 0.0), many)
+
+
+def test_wrong_labels_are_named():
+    model, _ = mixture(PROCESSES["linear"])
+    with pytest.raises(ValueError, match=r"labels must be integers \(B,\) of at least 0, got torch.int64 \[0, -1\]"):
+        classifier_free(model, torch.tensor([0, -1]))
+    with pytest.raises(ValueError, match="labels must be integers"):
+        classifier_free(model, torch.zeros(2))
+    with pytest.raises(ValueError, match=r"instead must be integers \(2,\), one for each label"):
+        classifier_free(model, torch.zeros(2).long(), instead=torch.zeros(1).long())
+    with pytest.raises(ValueError, match="labels must be one for each of the 3 images, got 2"):
+        classifier_free(model, torch.zeros(2).long())(torch.zeros(3, 1), torch.zeros(3).long())
+    with pytest.raises(ValueError, match=r"share must lie in \[0, 1\], got 2"):
+        drop_labels(torch.zeros(2).long(), 2)

@@ -252,6 +252,32 @@ def test_the_network_for_digits():
     assert not [module for module in model.modules() if isinstance(module, nn.Dropout) and module.p]
 
 
+def test_a_class_is_a_vector_on_the_time_code():
+    x, t = pictures(dtype=torch.float64)
+    told, plain = tiny(num_classes=4).double(), tiny().double()
+    told.load_state_dict(plain.state_dict() | {"label_emb.weight": told.label_emb.weight})
+    labels = torch.tensor([2, -1, 0])
+    answers = told(x, t, labels)
+    assert torch.equal(told(x, t), plain(x, t)) and torch.allclose(answers[1], plain(x, t)[1], atol=1e-9)
+    with torch.no_grad():  # what the second layer of the time code adds is all that a class changes
+        plain.temb.dense[1].bias += told.label_emb.weight[2]
+    assert torch.allclose(answers[0], plain(x, t)[0], atol=1e-9) and not torch.allclose(answers[0], answers[2])
+    compiled = torch.compile(told, backend="eager", fullgraph=True)
+    assert torch.allclose(compiled(x, t, labels), answers, atol=1e-9)
+    assert told.to("meta")(x.to("meta"), t.to("meta"), labels.to("meta")).shape == x.shape
+
+
+def test_another_residual_block():
+    class Louder(ResnetBlock):
+        def forward(self, x, temb=None):
+            return 2 * super().forward(x, temb)
+
+    x, t = pictures()
+    model = tiny(block=Louder)
+    assert not torch.allclose(model(x, t), tiny()(x, t), atol=1e-2)
+    assert {type(module) for module in model.modules() if isinstance(module, ResnetBlock)} == {Louder}
+
+
 def test_dropout_is_for_training_alone():
     x, t = pictures()
     model = tiny(dropout=0.5)
@@ -457,6 +483,7 @@ def test_2015_every_parameter_learns(net2015):
         ({"ch_mult": (1, 1.5)}, "each of ch_mult must be an integer of at least 1, got 1.5"),
         ({"num_res_blocks": True}, "num_res_blocks must be an integer of at least 1, got True"),
         ({"resolution": 0}, "resolution must be an integer of at least 1, got 0"),
+        ({"num_classes": -1}, "num_classes must be an integer of at least 0, got -1"),
         ({"patch": 0}, "patch must be an integer of at least 1, got 0"),
         ({"dropout": 1.5}, "dropout"),
         ({"ch": 48}, "channels must be a multiple of 32.*, got 48"),
@@ -480,6 +507,20 @@ def test_wrong_images_are_named(shape):
     message = rf"x must be \(B, 3, H, W\) with H and W multiples of 2, got \({', '.join(map(str, shape))}\)"
     with pytest.raises(ValueError, match=message):
         model(torch.zeros(shape), torch.zeros(shape[0], dtype=torch.long))
+
+
+def test_wrong_labels_are_named():
+    x, t = pictures()
+    for labels, message in (
+        (torch.tensor([0, 4, 1]), r"labels must lie between -1 and 3, got \[0, 4, 1\]"),
+        (torch.tensor([0, -2, 1]), r"labels must lie between -1 and 3, got \[0, -2, 1\]"),
+        (torch.tensor([0, 1]), r"labels must be 3 integers, got torch.int64 \(2,\)"),
+        (torch.zeros(3), r"labels must be 3 integers, got torch.float32 \(3,\)"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            tiny(num_classes=4)(x, t, labels)
+    with pytest.raises(ValueError, match="labels were given to a network without classes"):
+        tiny()(x, t, torch.zeros(3).long())
 
 
 def test_wrong_times_are_named():

@@ -59,6 +59,13 @@ def test_latex_and_text_hold_every_line_and_reason():
     assert opened == closed
 
 
+def test_a_definition_may_be_a_plain_number():
+    d = Derivation(mu**2, name="number", where={mu: 3})
+    d.step(9, because="Three times three.")
+    shown = d._repr_mimebundle_()
+    assert r"\mu := 3" in shown["text/html"] and r"\mu := 3" in shown["text/latex"]
+
+
 def test_what_was_only_tested_is_marked_and_explained():
     x = symbol("x")
     model, guide = Law("p", z, x | z), Law("q", z | x)
