@@ -416,6 +416,7 @@ BAD = [
     (lambda: langevin(MIXTURE.score, X, -1, 0.1, 5), "sigma at least 0"),
     (lambda: annealed_langevin(MIXTURE.score, X, torch.tensor([1.0, 2.0]), 0.1, 5), "levels must be positive and"),
     (lambda: annealed_langevin(MIXTURE.score, X, torch.tensor([1.0, 0.0]), 0.1, 5), "levels must be positive and"),
+    (lambda: annealed_langevin(MIXTURE.score, X, torch.tensor([1.0, 1.0]), 0.1, 5), "levels must be positive and"),
     (lambda: annealed_langevin(MIXTURE.score, X, torch.ones(1, 1), 0.1, 5), "levels must be positive and"),
     (lambda: score_from_eps(lambda x, t: x, PROCESS)(X, 1e-3 * ONE), "sigma must lie between 0.01 and"),
     (lambda: score_from_eps(lambda x, t: x, PROCESS)(X, 1e3 * ONE), "sigma must lie between"),
