@@ -49,21 +49,22 @@ def ddim_step(
         ValueError: for a wrong shape, a time outside the schedule, `before` not below `t`, or `eta` not in [0, 1].
     """
     check_eta(eta)
-    t, x0 = process.check_times(t, xt), process.x0_from_eps(xt, t, eps)
     if before.shape != t.shape or not ((before >= -1) & (before < t)).all():
         raise ValueError(f"before must hold times from -1 to t - 1, one for each of t, got {before.tolist()}")
+    signal, spread = process.signal_and_spread(t, xt)
+    rest = spread * like(xt, eps, "eps")  # what of x_t is noise
+    x0 = (xt - rest) / signal
     if clip:
         x0 = x0.clamp(-1, 1)
-        eps = process.eps_from_x0(xt, t, x0) if eps_of_clipped else eps
-    now = process.alphas_bar[t]
-    then = torch.where(before < 0, torch.ones_like(now), process.alphas_bar[before.clamp(min=0)])
-    sigma = eta * ((1 - then) / (1 - now) * (1 - now / then)).sqrt()
-    towards = (1 - then - sigma**2).clamp(min=0).sqrt()  # rounding may leave a little less than nothing
-    signal, towards, sigma = (shaped(factor, xt) for factor in (then.sqrt(), towards, sigma))
-    after = signal * x0 + towards * eps
+        rest = xt - signal * x0 if eps_of_clipped else rest
+    alphas_bar = torch.cat([process.alphas_bar, process.alphas_bar.new_ones(1)])  # the last, at -1: no noise
+    now, then = alphas_bar[t.long()], alphas_bar[before.long()]
+    variance = eta**2 * (1 - then) / (1 - now) * (1 - now / then) if eta else torch.zeros_like(then)
+    towards = (1 - then - variance).clamp(min=0).sqrt()  # rounding may leave a little less than nothing
+    after = torch.addcmul(shaped(then.sqrt(), xt) * x0, shaped(towards, xt) / spread, rest)
     if eta == 0 and noise is None:
         return after, x0
-    return after + sigma * like(xt, noise, "noise"), x0
+    return after + shaped(variance.sqrt(), xt) * like(xt, noise, "noise"), x0
 
 
 def strided_times(T: int, steps: int, spacing: str = "leading") -> Tensor:
