@@ -4,8 +4,9 @@ from torch import nn
 
 from lib import run
 from lib.detection.digits import digit_detr
-from lib.diffusion import GaussianDiffusion, digit_unet, linear_betas, sample
-from lib.training import CheckpointError, frechet_distance, load_mnist, pretrained
+from lib.diffusion import GaussianDiffusion, ddim, digit_unet, linear_betas, sample
+from lib.diffusion.guidance import classifier_free
+from lib.training import CheckpointError, digit_statistics, frechet_distance, load_mnist, pretrained
 from lib.vision_transformers.digits import digit_mae
 
 
@@ -38,14 +39,35 @@ def test_bad_input_is_named(folder):
 
 def test_shipped_files_say_how_they_were_made_and_are_small():
     files = sorted(pretrained.FOLDER.glob("*.safetensors"))
-    assert [file.stem for file in files] == ["ddpm", "detr", "mae"]
+    assert [file.stem for file in files] == ["conditional", "ddpm", "detr", "mae"]
     assert all(file.stat().st_size < 4_000_000 for file in files)
     made = pretrained.load("ddpm", digit_unet())
     assert made["model"] == "ddpm" and int(made["images"]) >= 100_000 and float(made["frechet_distance"]) <= 1.5
+    made = pretrained.load("conditional", digit_unet(num_classes=10))
+    assert made["model"] == "conditional" and int(made["images"]) >= 100_000
+    assert float(made["frechet_distance"]) <= 3 and float(made["test_loss"]) < float(made["untold_test_loss"])
     made = pretrained.load("detr", digit_detr())
     assert made["model"] == "detr" and int(made["images"]) >= 50_000 and float(made["AP50"]) >= 0.95
     made = pretrained.load("mae", digit_mae())
     assert made["model"] == "mae" and int(made["images"]) >= 100_000 and float(made["test_error"]) <= 0.0417
+
+
+@pytest.mark.slow
+def test_shipped_conditional_model_draws_what_is_asked():
+    """Table row of guided digits: at w = 1 at least 95 % are read as what was asked for."""
+    model, process = digit_unet(num_classes=10), GaussianDiffusion(linear_betas(1000))
+    pretrained.load("conditional", model)
+    labels, right = torch.arange(200) % 10, {}
+    for scale in (0.0, 1.0):
+        drawn = ddim.sample(
+            classifier_free(model, labels, scale),
+            process,
+            (200, 1, 28, 28),
+            20,
+            generator=torch.Generator().manual_seed(0),
+        )
+        right[scale] = digit_statistics((drawn.clamp(-1, 1) + 1) / 2, labels)["accuracy"]
+    assert right[1.0] >= 0.95 and right[1.0] > right[0.0]
 
 
 def test_shipped_mae_fills_gaps():
