@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from lib.diffusion import GaussianDiffusion, UNet, cosine_betas, linear_betas, p_sample
+from lib.diffusion.improved import learned_mean_variance
 from tests.peers.unets import DiffusersUNet, count, same_random_weights
 
 pytestmark = pytest.mark.slow  # importing diffusers takes seconds
@@ -100,3 +101,20 @@ def test_the_unet_has_the_same_gradients():
     gradients = {name: parameter.grad.flatten() for name, parameter in theirs.net.named_parameters()}
     for name, parameter in ours.named_parameters():
         assert torch.allclose(parameter.grad.flatten(), gradients[theirs.renamed(name)], rtol=1e-6, atol=1e-9), name
+
+
+@pytest.mark.parametrize("clip", [False, True])
+def test_one_step_back_with_a_learned_variance(schedulers, clip):
+    process, theirs = schedulers
+    scheduler = exact(theirs(variance_type="learned_range", clip_sample=clip), process)
+    generator = torch.Generator().manual_seed(0)
+    x, eps, v = torch.randn(3, 4, 1, 5, 5, generator=generator).double()
+    out = torch.cat([eps, v], dim=1)
+    for t in (1, 2, 10, 500, 998, 999):  # at the first step they add noise of variance 1e-20 to a variance of 0
+        noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(t), dtype=torch.float64)
+        wanted = scheduler.step(out, t, x, generator=torch.Generator().manual_seed(t))
+        mean, log_variance, x0 = learned_mean_variance(out, process, x, torch.full((4,), t), clip)
+        largest = max(1, wanted.pred_original_sample.abs().max().item())  # not clipped, it grows to thousands
+        assert torch.allclose(x0, wanted.pred_original_sample, rtol=0, atol=1e-6 * largest)
+        ours = mean + (0.5 * log_variance).exp() * noise
+        assert torch.allclose(ours, wanted.prev_sample, rtol=0, atol=1e-6 * largest)
