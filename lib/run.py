@@ -264,7 +264,7 @@ RECIPES = {
     "vqvae2": Recipe(build_vqvae2, words_loss, words_test, batch_size=32),
     "ddpm": Recipe(build_ddpm, ddpm_loss, ddpm_test, ddpm_sample, cpu_images=400_000, batch_size=32),
     "conditional": Recipe(
-        build_conditional, conditional_loss, conditional_test, conditional_sample, cpu_images=400_000, batch_size=32
+        build_conditional, conditional_loss, conditional_test, conditional_sample, cpu_images=150_000, batch_size=32
     ),
     "detr": Recipe(build_detr, detr_loss, detr_test, cpu_images=100_000, batch_size=16, lr=1e-3, clip=0.1),
     "vit": Recipe(build_vit, classifier_loss, classifier_test, batch_size=64),
