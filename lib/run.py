@@ -154,8 +154,7 @@ def ddpm_sample(model: UNet, count: int) -> Tensor:
 
 def conditional_loss(model: UNet, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
     """As `ddpm_loss`; seven times in eight the network is told the label."""
-    told = functools.partial(model, labels=drop_labels(labels, 1 / 8))
-    return {"loss": simple_loss(told, diffusion(), 2 * images - 1).mean()}
+    return ddpm_loss(functools.partial(model, labels=drop_labels(labels, 1 / 8)), images, labels)
 
 
 def conditional_test(model: UNet, images: Tensor, labels: Tensor) -> dict[str, float]:
