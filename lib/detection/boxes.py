@@ -24,35 +24,48 @@ def box_xyxy_to_cxcywh(boxes: Tensor) -> Tensor:
 def box_area(boxes: Tensor) -> Tensor:
     """Areas (...) of boxes (..., 4) given by their corners."""
     low, high = check_boxes("boxes", boxes).split(2, dim=-1)
-    return (high - low).prod(dim=-1)
+    return _area(high - low)
 
 
 def box_iou(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     """Intersection over union of every pair, and the area of the union: (N, M) each, for corners (N, 4) and (M, 4)."""
-    overlap = _between(a, b, torch.maximum, torch.minimum)
-    union = box_area(a)[:, None] + box_area(b) - overlap
-    return overlap / union, union
+    return _overlap(a[:, None], b)
 
 
 def generalized_box_iou(a: Tensor, b: Tensor) -> Tensor:
-    r"""$\mathrm{IoU} - \frac{|C| - |A \cup B|}{|C|}$ of every pair (N, M), with $C$ the smallest box around both.
+    """`generalized_iou` of every pair (N, M), for corners (N, 4) and (M, 4)."""
+    return generalized_iou(a[:, None], b)
+
+
+def generalized_iou(a: Tensor, b: Tensor) -> Tensor:
+    r"""$\mathrm{IoU} - \frac{|C| - |A \cup B|}{|C|}$, with $C$ the smallest box around both.
 
     It is 1 for equal boxes, and falls towards -1 as they move apart: unlike the IoU it tells how far apart they are.
 
     Args:
-        a: corners (N, 4).
-        b: corners (M, 4).
+        a: corners (..., 4).
+        b: corners (..., 4), of the same number or one that broadcasts.
     """
-    iou, union = box_iou(a, b)
+    iou, union = _overlap(a, b)
     around = _between(a, b, torch.minimum, torch.maximum)
     return iou - (around - union) / around
 
 
+def _overlap(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """Intersection over union, and area of the union (...), of corners (..., 4) and (..., 4)."""
+    overlap = _between(a, b, torch.maximum, torch.minimum)
+    union = box_area(a) + box_area(b) - overlap
+    return overlap / union, union
+
+
 def _between(a: Tensor, b: Tensor, low, high) -> Tensor:
-    """Area (N, M) between the corners that `low` and `high` choose of two boxes; 0 where they cross."""
-    top_left = low(a[:, None, :2], b[:, :2])
-    bottom_right = high(a[:, None, 2:], b[:, 2:])
-    return (bottom_right - top_left).clamp(min=0).prod(dim=-1)
+    """Area (...) between the corners that `low` and `high` choose of two boxes; 0 where they cross."""
+    return _area((high(a[..., 2:], b[..., 2:]) - low(a[..., :2], b[..., :2])).clamp(min=0))
+
+
+def _area(size: Tensor) -> Tensor:
+    """Width times height (...) of sizes (..., 2): as a product, since the gradient of `prod` is slow."""
+    return size[..., 0] * size[..., 1]
 
 
 def check_boxes(name: str, boxes: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lib.detection.boxes import box_cxcywh_to_xyxy, generalized_box_iou
+from lib.detection.boxes import box_cxcywh_to_xyxy, generalized_iou
 from lib.detection.matching import HungarianMatcher, Matches, Targets
 
 
@@ -79,7 +79,7 @@ class SetCriterion(nn.Module):
         wanted[image, query] = labels
         predicted = outputs["pred_boxes"][image, query]
         boxes = boxes.to(predicted.dtype)
-        overlap = generalized_box_iou(box_cxcywh_to_xyxy(predicted), box_cxcywh_to_xyxy(boxes)).diagonal()
+        overlap = generalized_iou(box_cxcywh_to_xyxy(predicted), box_cxcywh_to_xyxy(boxes))
         objects = max(len(labels), 1)
         with torch.no_grad():
             right = (logits[image, query].argmax(-1) == labels).float()

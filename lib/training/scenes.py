@@ -137,13 +137,11 @@ def _covered(boxes: Tensor, others: Tensor) -> Tensor:
 def _paint(images: Tensor, place: Tensor, side: Tensor, there: Tensor, size: int) -> Tensor:
     """Canvases (n, 1, size, size) with images (n, K, 1, 28, 28), each at its `place` and `side` pixels wide."""
     n, K = there.shape
-    scale = size / side  # canvas coordinates run from -1 to 1, and so do those of each image
-    shift = scale[..., None] * (1 - 2 * place / size) - 1
-    theta = torch.zeros(n, K, 2, 3, device=images.device)
-    theta[..., 0, 0] = theta[..., 1, 1] = scale
-    theta[..., 2] = shift
     keep = there.flatten()
-    grid = F.affine_grid(theta.flatten(0, 1)[keep], (int(keep.sum()), 1, size, size), align_corners=False)
+    place, side = place.flatten(0, 1)[keep], side.flatten()[keep]
+    middles = torch.arange(size, device=images.device) + 0.5
+    x, y = (2 * (middles - place[..., None]) / side[:, None, None] - 1).unbind(1)  # from -1 to 1 within the digit
+    grid = torch.stack([x[:, None].expand(-1, size, -1), y[..., None].expand(-1, -1, size)], dim=-1)
     painted = F.grid_sample(images.flatten(0, 1)[keep], grid, align_corners=False)
     canvas = images.new_zeros(n * K, 1, size, size)
     canvas[keep] = painted
