@@ -51,20 +51,31 @@ def ddim_step(
     check_eta(eta)
     if before.shape != t.shape or not ((before >= -1) & (before < t)).all():
         raise ValueError(f"before must hold times from -1 to t - 1, one for each of t, got {before.tolist()}")
-    signal, spread = process.signal_and_spread(t, xt)
-    rest = spread * like(xt, eps, "eps")  # what of x_t is noise
-    x0 = (xt - rest) / signal
+    numbers = coefficients(process, process.check_times(t, xt), before, eta)
+    noise = like(xt, noise, "noise") if eta or noise is not None else None
+    return move(xt, like(xt, eps, "eps"), *(shaped(n, xt) for n in numbers), noise, clip, eps_of_clipped)
+
+
+def coefficients(process: GaussianDiffusion, t: Tensor, before: Tensor, eta: float) -> Tensor:
+    r"""The numbers of equation (12) for steps from times `t` to times $s$ in `before`, both (n,): (5, n), in float64.
+
+    They are $\sqrt{\bar\alpha_t}$ and $\sqrt{1-\bar\alpha_t}$, then $\sqrt{\bar\alpha_s}$ and
+    $\sqrt{1-\bar\alpha_s-\sigma^2}$, and $\sigma$ from equation (16).
+    """
+    now, then = process.alphas_bar[t], process.alphas_bar_prev[before.long() + 1]  # no noise before the first step
+    variance = eta**2 * (1 - then) / (1 - now) * (1 - now / then)
+    room = (1 - then - variance).clamp(min=0)  # rounding may leave a little less than nothing
+    return torch.stack([now, 1 - now, then, room, variance]).sqrt()
+
+
+def move(xt, eps, signal, spread, signal_before, spread_before, sigma, noise=None, clip=True, eps_of_clipped=True):
+    """Equation (12) with its `coefficients`, as numbers or (B, 1, ...); the rest as for `ddim_step`."""
+    x0 = (xt - spread * eps) / signal
     if clip:
         x0 = x0.clamp(-1, 1)
-        rest = xt - signal * x0 if eps_of_clipped else rest
-    alphas_bar = torch.cat([process.alphas_bar, process.alphas_bar.new_ones(1)])  # the last, at -1: no noise
-    now, then = alphas_bar[t.long()], alphas_bar[before.long()]
-    variance = eta**2 * (1 - then) / (1 - now) * (1 - now / then) if eta else torch.zeros_like(then)
-    towards = (1 - then - variance).clamp(min=0).sqrt()  # rounding may leave a little less than nothing
-    after = torch.addcmul(shaped(then.sqrt(), xt) * x0, shaped(towards, xt) / spread, rest)
-    if eta == 0 and noise is None:
-        return after, x0
-    return after + shaped(variance.sqrt(), xt) * like(xt, noise, "noise"), x0
+        eps = (xt - signal * x0) / spread if eps_of_clipped else eps
+    after = signal_before * x0 + spread_before * eps
+    return after if noise is None else after + sigma * noise, x0
 
 
 def strided_times(T: int, steps: int, spacing: str = "leading") -> Tensor:
@@ -111,7 +122,7 @@ def trajectory(
     """
     check_eta(eta)
     check_model(model, target)
-    times = strided_times(process.T, steps, spacing).tolist()
+    times = strided_times(process.T, steps, spacing)
     device = process.betas.device
 
     def draw() -> Tensor:
@@ -121,10 +132,12 @@ def trajectory(
     if start is not None and tuple(start.shape) != tuple(shape):
         raise ValueError(f"start must have the shape {tuple(shape)}, got {tuple(start.shape)}")
     x = draw() if start is None else start
-    for t, before in pairwise([*reversed(times), -1]):
-        here, there = (torch.full((len(x),), time, device=device) for time in (t, before))
+    before = torch.cat([times.new_tensor([-1]), times[:-1]])
+    numbers = coefficients(process, times.to(device), before.to(device), eta)
+    for t, five in reversed(list(zip(times.tolist(), numbers.T.tolist()))):  # no waiting for the device on the way
+        here = torch.full((len(x),), t, device=device)
         noise = draw().to(x.dtype) if eta else None
-        x, x0 = ddim_step(process, x, here, there, predict_eps(model, process, x, here, target), eta, noise, clip)
+        x, x0 = move(x, predict_eps(model, process, x, here, target), *five, noise, clip)
         yield t, x, x0
 
 
