@@ -24,8 +24,9 @@ from torch import Tensor, nn
 from lib.autoencoders import VAE, VQVAE, VQVAE2, Autoencoder
 from lib.detection import DETR, SetCriterion, TwoStageDETR, postprocess
 from lib.detection.digits import digit_detr
-from lib.diffusion import GaussianDiffusion, UNet, digit_unet, linear_betas, sample, simple_loss
+from lib.diffusion import GaussianDiffusion, UNet, ddim, digit_unet, linear_betas, sample, simple_loss
 from lib.diffusion.guidance import classifier_free, drop_labels
+from lib.diffusion.latent import FirstStage, LatentDenoiser, digit_first_stage, digit_latent_denoiser
 from lib.training import budget, default_device, digit_statistics, fit, frechet_distance, load_mnist, pretrained
 from lib.training.precision import average_precision
 from lib.training.scenes import digit_scenes
@@ -47,6 +48,8 @@ class Recipe(NamedTuple):
     batch_size: int = 128
     lr: float = 2e-3
     clip: float | None = None
+    prepare: Callable[[Tensor], Tensor] | None = None  # what training sees in place of the images
+    finish: Callable[[nn.Module, Tensor], None] | None = None  # what is left to do with a trained model and its images
 
 
 def build_autoencoder(options: argparse.Namespace) -> Autoencoder:
@@ -170,6 +173,77 @@ def conditional_sample(model: UNet, count: int) -> Tensor:
     return ddpm_sample(classifier_free(model, labels, 1.0), count)
 
 
+def build_first_stage(options: argparse.Namespace) -> FirstStage:
+    """The autoencoder in whose codes latent diffusion works, of chapter 2's last part."""
+    return digit_first_stage()
+
+
+def first_stage_loss(model: FirstStage, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    """Squared error a pixel, pixels between -1 and 1, and a light KL."""
+    return model.loss(2 * images - 1)
+
+
+def first_stage_test(model: FirstStage, images: Tensor, labels: Tensor) -> dict[str, float]:
+    """Squared error a pixel, pixels between 0 and 1, of 2,000 test digits decoded from their mean codes."""
+    images = images[:2000]
+    decoded = torch.cat([model.decode(model.encode(2 * part - 1).mean) for part in images.split(500)])
+    return {"test_error": ((decoded + 1) / 2 - images).square().mean().item()}
+
+
+def first_stage_finish(model: FirstStage, images: Tensor) -> None:
+    """Measures how large its codes are, on 10,000 training images."""
+    model.measure_scale(2 * images[:10_000] - 1)
+
+
+def build_latent(options: argparse.Namespace) -> LatentDenoiser:
+    """Latent diffusion's denoiser, told which digit to draw; it draws in the codes of the shipped first stage."""
+    return digit_latent_denoiser()
+
+
+@functools.cache
+def shipped_first_stage() -> FirstStage:
+    """The first stage that ships, on the device that trains."""
+    model = digit_first_stage()
+    pretrained.load("first_stage", model)
+    return model.to(default_device())
+
+
+@torch.no_grad()
+def latent_codes(images: Tensor) -> Tensor:
+    """One draw of the scaled code (N, 4, 7, 7) of each image (N, 1, 28, 28), made once: the first stage is finished."""
+    stage, device, codes = shipped_first_stage(), default_device(), []
+    for part in images.split(500):
+        noise = torch.randn(len(part), 4, 7, 7, device=device)
+        codes.append(stage.to_latent(2 * part.to(device) - 1, noise))
+    return torch.cat(codes)
+
+
+def latent_loss(model: LatentDenoiser, codes: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    """How wrong the predicted velocity is; seven times in eight the network is told the label."""
+    told = functools.partial(model, labels=drop_labels(labels, 1 / 8))
+    return {"loss": simple_loss(told, diffusion(), codes, target="v").mean()}
+
+
+def latent_test(model: LatentDenoiser, images: Tensor, labels: Tensor) -> dict[str, float]:
+    """The loss of the codes of 1,000 test images, one at each time, with and without labels."""
+    codes, process = latent_codes(images[:1000]), diffusion()
+    times = torch.arange(len(codes), device=codes.device) % process.T
+    losses = {}
+    for name, said in (("test_loss", labels[:1000]), ("untold_test_loss", torch.full_like(labels[:1000], -1))):
+        told = functools.partial(model, labels=said)
+        losses[name] = simple_loss(told, process, codes, times, target="v").mean().item()
+    return losses
+
+
+def latent_sample(model: LatentDenoiser, count: int) -> Tensor:
+    """Decoded digits, equally many of each class, in 20 steps of DDIM with guidance of scale 1."""
+    labels = torch.arange(count, device=default_device()) % 10
+    guided = classifier_free(model, labels, 1.0)
+    codes = ddim.sample(guided, diffusion(), (count, 4, 7, 7), 20, target="v", clip=False, spacing="trailing")
+    images = torch.cat([shipped_first_stage().to_image(part) for part in codes.split(500)])
+    return (images.clamp(-1, 1) + 1) / 2
+
+
 def build_vit(options: argparse.Namespace) -> VisionTransformer:
     """The Vision Transformer of chapter 4.1."""
     return VisionTransformer(28, patch_size=7, in_chans=1, num_classes=10, embed_dim=128, depth=4, num_heads=4)
@@ -265,6 +339,18 @@ RECIPES = {
     "conditional": Recipe(
         build_conditional, conditional_loss, conditional_test, conditional_sample, cpu_images=150_000, batch_size=32
     ),
+    "first_stage": Recipe(
+        build_first_stage,
+        first_stage_loss,
+        first_stage_test,
+        cpu_images=120_000,
+        batch_size=32,
+        clip=1.0,
+        finish=first_stage_finish,
+    ),
+    "latent": Recipe(
+        build_latent, latent_loss, latent_test, latent_sample, cpu_images=110_000, batch_size=32, prepare=latent_codes
+    ),
     "detr": Recipe(build_detr, detr_loss, detr_test, cpu_images=100_000, batch_size=16, lr=1e-3, clip=0.1),
     "vit": Recipe(build_vit, classifier_loss, classifier_test, batch_size=64),
     "mae": Recipe(build_mae, mae_loss, mae_test, cpu_images=500_000, batch_size=32),
@@ -314,7 +400,7 @@ def main(arguments: list[str] | None = None) -> None:
     history = fit(
         model,
         recipe.loss,
-        (train.images, train.labels),
+        (train.images if recipe.prepare is None else recipe.prepare(train.images), train.labels),
         images=budget(cpu=recipe.cpu_images, gpu=10 * recipe.cpu_images) if options.images is None else options.images,
         batch_size=options.batch_size,
         lr=options.lr,
@@ -325,6 +411,8 @@ def main(arguments: list[str] | None = None) -> None:
         evaluate=lambda model: recipe.test(model, test.images, test.labels),
         checkpoint=options.checkpoint,
     )
+    if recipe.finish is not None:
+        recipe.finish(model, train.images.to(default_device()))
     process = PartialState()  # as `fit` has set it up
     if process.is_main_process:
         last = history.records[-1]

@@ -7,6 +7,7 @@ import pytest
 
 from lib import run
 from lib.diffusion import digit_unet
+from lib.diffusion.latent import digit_first_stage, digit_latent_denoiser
 from lib.training import Labelled, load_mnist, pretrained
 
 RESULT = r"{model}: {images} images on {processes} × cpu, [\d.]+ s\n  loss: ([\d.]+) -> ([\d.]+)\n"
@@ -66,6 +67,29 @@ def test_ddpm_trains_reports_and_is_published(capsys, monkeypatch, tmp_path):
         and made["batch_size"] == "32"
         and float(made["frechet_distance"]) > 0
     )
+
+
+@pytest.mark.slow
+def test_a_first_stage_measures_its_scale_and_latent_diffusion_is_trained_in_its_codes(capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr(run, "SAMPLES", 100)
+    few = {split: Labelled(*(part[:1000] for part in load_mnist(split))) for split in ("train", "test")}
+    monkeypatch.setattr(run, "load_mnist", lambda split, device="cpu": few[split])
+    monkeypatch.setattr(pretrained, "FOLDER", tmp_path)
+    run.shipped_first_stage.cache_clear()  # trained here and now
+    try:
+        run.main(["first_stage", "--images", "320", "--publish"])
+        printed, stage = capsys.readouterr().out, digit_first_stage()
+        pretrained.load("first_stage", stage)
+        assert re.match(RESULT.format(model="first_stage", images="320", processes=1), printed)
+        codes = run.latent_codes(few["train"].images)
+        assert codes.shape == (1000, 4, 7, 7) and abs(codes.std() - 1) < 0.05 and stage.scale_factor != 1
+        run.main(["latent", "--images", "320", "--publish"])
+        found = re.match(RESULT.format(model="latent", images="320", processes=1), capsys.readouterr().out)
+        assert found and float(found[2]) < float(found[1])
+        made = pretrained.load("latent", digit_latent_denoiser())
+        assert made["model"] == "latent" and float(made["frechet_distance"]) > 0
+    finally:
+        run.shipped_first_stage.cache_clear()
 
 
 @pytest.mark.slow

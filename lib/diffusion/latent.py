@@ -3,9 +3,10 @@ r"""Latent diffusion: an autoencoder makes images small, diffusion works there, 
 Rombach, Blattmann, Lorenz, Esser and Ommer, "High-Resolution Image Synthesis with Latent Diffusion Models", CVPR 2022
 (arXiv:2112.10752), sections 3.1 to 3.3. Parameter names are those of the authors' release, so that its first stages
 (`AutoencoderKL()` is kl-f8) and the attention blocks of its U-Nets load as they are. The residual block is `unet.py`'s,
-without time.
+in the autoencoder without time; `LatentDenoiser`, which puts both together on one size of map, is the book's own.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -13,17 +14,29 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lib.checks import check_count
-from lib.diffusion.unet import AttnBlock, Downsample, Level, ResnetBlock, Upsample, group_norm
+from lib.diffusion.unet import (
+    AttnBlock,
+    ChannelNorm,
+    Downsample,
+    Level,
+    ResnetBlock,
+    Upsample,
+    group_norm,
+    timestep_embedding,
+)
+
+Norm = Callable[[int], nn.Module]
+PART = 500  # images that are encoded at once
 
 
 class Middle(nn.Module):
     """Residual block, attention, residual block, at the smallest size: (B, channels, h, w) to the same."""
 
-    def __init__(self, channels: int):
+    def __init__(self, channels: int, norm: Norm = group_norm):
         super().__init__()
-        self.block_1 = ResnetBlock(channels, channels)
-        self.attn_1 = AttnBlock(channels)
-        self.block_2 = ResnetBlock(channels, channels)
+        self.block_1 = ResnetBlock(channels, channels, norm=norm)
+        self.attn_1 = AttnBlock(channels, norm)
+        self.block_2 = ResnetBlock(channels, channels, norm=norm)
 
     def forward(self, h: Tensor) -> Tensor:
         """The features behind the second block."""
@@ -39,20 +52,29 @@ class Encoder(nn.Module):
         ch: channels at full size.
         ch_mult: for each level, how many times `ch` its channels are.
         num_res_blocks: residual blocks a level.
+        norm: makes a normalisation layer, `group_norm` or `ChannelNorm`.
     """
 
-    def __init__(self, in_channels: int, z_channels: int, ch: int, ch_mult: tuple[int, ...], num_res_blocks: int):
+    def __init__(
+        self,
+        in_channels: int,
+        z_channels: int,
+        ch: int,
+        ch_mult: tuple[int, ...],
+        num_res_blocks: int,
+        norm: Norm = group_norm,
+    ):
         super().__init__()
         widths = check_widths(ch, ch_mult, num_res_blocks, in_channels, z_channels)
         self.conv_in = nn.Conv2d(in_channels, ch, kernel_size=3, padding=1)
         self.down = nn.ModuleList()
         for level, width in enumerate(widths):
             into = widths[level - 1] if level else ch
-            blocks = [ResnetBlock(width if i else into, width) for i in range(num_res_blocks)]
+            blocks = [ResnetBlock(width if i else into, width, norm=norm) for i in range(num_res_blocks)]
             smaller = Downsample(width) if level < len(widths) - 1 else None
             self.down.append(Level(blocks, [], smaller, "downsample"))
-        self.mid = Middle(widths[-1])
-        self.norm_out = group_norm(widths[-1])
+        self.mid = Middle(widths[-1], norm)
+        self.norm_out = norm(widths[-1])
         self.conv_out = nn.Conv2d(widths[-1], z_channels, kernel_size=3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -69,17 +91,25 @@ class Encoder(nn.Module):
 class Decoder(nn.Module):
     """Maps (B, z_channels, h, w) to images (B, out_channels, h * s, w * s); arguments as `Encoder`'s."""
 
-    def __init__(self, out_channels: int, z_channels: int, ch: int, ch_mult: tuple[int, ...], num_res_blocks: int):
+    def __init__(
+        self,
+        out_channels: int,
+        z_channels: int,
+        ch: int,
+        ch_mult: tuple[int, ...],
+        num_res_blocks: int,
+        norm: Norm = group_norm,
+    ):
         super().__init__()
         widths = check_widths(ch, ch_mult, num_res_blocks, out_channels, z_channels)
         self.conv_in = nn.Conv2d(z_channels, widths[-1], kernel_size=3, padding=1)
-        self.mid = Middle(widths[-1])
+        self.mid = Middle(widths[-1], norm)
         self.up = nn.ModuleList()
         for level, width in enumerate(widths):
             below = widths[min(level + 1, len(widths) - 1)]
-            blocks = [ResnetBlock(width if i else below, width) for i in range(num_res_blocks + 1)]
+            blocks = [ResnetBlock(width if i else below, width, norm=norm) for i in range(num_res_blocks + 1)]
             self.up.append(Level(blocks, [], Upsample(width) if level else None, "upsample"))
-        self.norm_out = group_norm(widths[0])
+        self.norm_out = norm(widths[0])
         self.conv_out = nn.Conv2d(widths[0], out_channels, kernel_size=3, padding=1)
 
     def forward(self, z: Tensor) -> Tensor:
@@ -126,11 +156,13 @@ class AutoencoderKL(nn.Module):
     Args:
         in_channels: channels of the image.
         z_channels: channels of the code.
-        ch, ch_mult, num_res_blocks: as `Encoder`'s.
+        ch, ch_mult, num_res_blocks, norm: as `Encoder`'s.
+        patch: encoder and decoder see squares of so many pixels a side as one pixel with more channels; 1 in the
+            release.
 
     Raises:
-        ValueError: for an argument out of range, and images of other channels or of a size that cannot be halved as
-            often as there are levels less one.
+        ValueError: for an argument out of range, and images of other channels or of a size that `patch` and as many
+            halvings as there are levels less one do not divide.
     """
 
     def __init__(
@@ -140,11 +172,16 @@ class AutoencoderKL(nn.Module):
         ch: int = 128,
         ch_mult: tuple[int, ...] = (1, 2, 4, 4),
         num_res_blocks: int = 2,
+        norm: Norm = group_norm,
+        patch: int = 1,
     ):
         super().__init__()
-        self.in_channels, self.z_channels, self.stride = in_channels, z_channels, 2 ** (len(ch_mult) - 1)
-        self.encoder = Encoder(in_channels, 2 * z_channels, ch, ch_mult, num_res_blocks)
-        self.decoder = Decoder(in_channels, z_channels, ch, ch_mult, num_res_blocks)
+        check_count(patch=patch)
+        self.in_channels, self.z_channels, self.patch = in_channels, z_channels, patch
+        self.stride = patch * 2 ** (len(ch_mult) - 1)
+        sizes = (ch, ch_mult, num_res_blocks, norm)
+        self.encoder = Encoder(in_channels * patch**2, 2 * z_channels, *sizes)
+        self.decoder = Decoder(in_channels * patch**2, z_channels, *sizes)
         self.quant_conv = nn.Conv2d(2 * z_channels, 2 * z_channels, kernel_size=1)
         self.post_quant_conv = nn.Conv2d(z_channels, z_channels, kernel_size=1)
 
@@ -153,14 +190,14 @@ class AutoencoderKL(nn.Module):
         if x.ndim != 4 or x.shape[1] != self.in_channels or any(side % self.stride for side in x.shape[2:]):
             wanted = f"(B, {self.in_channels}, H, W) with H and W divisible by {self.stride}"
             raise ValueError(f"x must have shape {wanted}, got {tuple(x.shape)}")
-        mean, logvar = self.quant_conv(self.encoder(x)).chunk(2, dim=1)
+        mean, logvar = self.quant_conv(self.encoder(F.pixel_unshuffle(x, self.patch))).chunk(2, dim=1)
         return Posterior(mean, logvar.clamp(-30, 20))
 
     def decode(self, z: Tensor) -> Tensor:
         """Images (B, in_channels, H, W) of codes (B, z_channels, H / s, W / s)."""
         if z.ndim != 4 or z.shape[1] != self.z_channels:
             raise ValueError(f"z must have shape (B, {self.z_channels}, h, w), got {tuple(z.shape)}")
-        return self.decoder(self.post_quant_conv(z))
+        return F.pixel_shuffle(self.decoder(self.post_quant_conv(z)), self.patch)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Posterior]:
         """Images (B, in_channels, H, W) drawn from a sampled code, and the code's distribution."""
@@ -175,6 +212,42 @@ class AutoencoderKL(nn.Module):
         reconstruction, posterior = self(x)
         error, kl = F.mse_loss(reconstruction, x), posterior.kl().mean()
         return {"loss": error + kl_weight * kl, "reconstruction": error, "kl": kl}
+
+
+class FirstStage(AutoencoderKL):
+    """An autoencoder that knows how large its codes are, and hands them on with variance 1 (appendix G).
+
+    `scale_factor`, a buffer, is 1 until `measure_scale` has seen images. Arguments as `AutoencoderKL`'s.
+    """
+
+    def __init__(self, *sizes, **settings):
+        super().__init__(*sizes, **settings)
+        self.register_buffer("scale_factor", torch.ones(()))
+
+    @torch.no_grad()
+    def measure_scale(self, x: Tensor) -> None:
+        """Sets the factor to 1 / the standard deviation of all numbers in codes drawn for images (B, C, H, W)."""
+        codes = torch.cat([self.encode(part).sample() for part in x.split(PART)])
+        self.scale_factor.copy_(1 / codes.std())
+
+    def to_latent(self, x: Tensor, noise: Tensor | None = None) -> Tensor:
+        """Scaled codes (B, z_channels, h, w) of images: the means, or draws where `noise` of their shape is given."""
+        posterior = self.encode(x)
+        return self.scale_factor * (posterior.mean if noise is None else posterior.sample(noise))
+
+    def to_image(self, z: Tensor) -> Tensor:
+        """Images (B, in_channels, H, W), between about -1 and 1, of scaled codes."""
+        return self.decode(z / self.scale_factor)
+
+
+def digit_first_stage(**settings) -> FirstStage:
+    """The first stage that this book trains on MNIST's digits: (B, 1, 28, 28) to (B, 4, 7, 7) and back.
+
+    `settings` are for variants: other arguments of `AutoencoderKL`. It works on squares of 2×2 pixels, with norms over
+    channels, whose numbers lie side by side in memory, as `digit_unet` does, to be fast on a CPU.
+    """
+    sizes = {"in_channels": 1, "ch": 32, "ch_mult": (1, 1), "num_res_blocks": 1, "patch": 2, "norm": ChannelNorm}
+    return FirstStage(**{**sizes, **settings}).to(memory_format=torch.channels_last)
 
 
 class CrossAttention(nn.Module):
@@ -284,3 +357,104 @@ class SpatialTransformer(nn.Module):
         for block in self.transformer_blocks:
             tokens = block(tokens, context)
         return x + self.proj_out(tokens.transpose(1, 2).unflatten(2, x.shape[2:]))
+
+
+class ClassEmbedder(nn.Module):
+    """Classes as a context: each has so many tokens of its own, as if it were a short sentence, and so has silence.
+
+    Args:
+        num_classes: classes 0 to num_classes - 1.
+        dim: width of a token.
+        tokens: tokens of a class; 1 in the release, for which `CrossAttention` has nothing to choose from.
+    """
+
+    def __init__(self, num_classes: int, dim: int, tokens: int = 1):
+        super().__init__()
+        check_count(num_classes=num_classes, dim=dim, tokens=tokens)
+        self.num_classes, self.tokens = num_classes, tokens
+        self.embedding = nn.Embedding(num_classes + 1, tokens * dim)  # the last says nothing
+
+    def forward(self, labels: Tensor) -> Tensor:
+        """The context (B, tokens, dim) of classes (B,), -1 for none. Raises `ValueError` for other labels."""
+        if labels.ndim != 1 or labels.is_floating_point():
+            raise ValueError(f"labels must be integers (B,), got {labels.dtype} {tuple(labels.shape)}")
+        known = (labels >= -1) & (labels < self.num_classes)
+        if not torch.compiler.is_compiling() and not labels.is_meta and not known.all():
+            raise ValueError(f"labels must lie between -1 and {self.num_classes - 1}, got {labels.tolist()}")
+        return self.embedding(labels % (self.num_classes + 1)).unflatten(1, (self.tokens, -1))
+
+
+class LatentDenoiser(nn.Module):
+    r"""$\epsilon_\theta(z_t, t, \tau(y))$, or $v_\theta$: a network for codes, told of a condition by cross-attention.
+
+    The U-Net of section 3.3 has these parts at each of its sizes: a residual block that knows the time, then a
+    `SpatialTransformer` that reads the context. A map of 7×7 needs one size only, so here they follow each other.
+
+    Args:
+        channels: channels of the code.
+        width: channels inside.
+        depth: how many times the two parts follow each other.
+        heads: heads of each attention; they share `width`.
+        num_classes: classes that `labels` may name.
+        context_dim: width of the context's tokens.
+        tokens: tokens of a class.
+
+    Raises:
+        ValueError: for an argument out of range, and codes, times, labels or contexts of other shapes.
+    """
+
+    def __init__(
+        self,
+        channels: int = 4,
+        width: int = 64,
+        depth: int = 2,
+        heads: int = 4,
+        num_classes: int = 10,
+        context_dim: int = 32,
+        tokens: int = 4,
+    ):
+        super().__init__()
+        check_count(channels=channels, width=width, depth=depth, heads=heads)
+        if width % heads:
+            raise ValueError(f"width must be a multiple of the {heads} heads, got {width}")
+        self.channels, self.width, self.context_dim = channels, width, context_dim
+        temb = 2 * width
+        self.time_embed = nn.Sequential(nn.Linear(width, temb), nn.SiLU(), nn.Linear(temb, temb))
+        self.cond_stage_model = ClassEmbedder(num_classes, context_dim, tokens)
+        self.conv_in = nn.Conv2d(channels, width, kernel_size=3, padding=1)
+        self.res = nn.ModuleList(ResnetBlock(width, width, temb, norm=ChannelNorm) for _ in range(depth))
+        self.attn = nn.ModuleList(
+            SpatialTransformer(width, heads, width // heads, context_dim=context_dim) for _ in range(depth)
+        )
+        self.norm_out = ChannelNorm(width)
+        self.conv_out = nn.Conv2d(width, channels, kernel_size=3, padding=1)
+        for last in (*(block.conv2 for block in self.res), self.conv_out):  # each starts as its shortcut, all as 0
+            nn.init.zeros_(last.weight)
+            nn.init.zeros_(last.bias)
+
+    def forward(self, z: Tensor, t: Tensor, labels: Tensor | None = None, context: Tensor | None = None) -> Tensor:
+        """The answer, shaped as the codes z (B, channels, h, w), at times (B,), 0-based.
+
+        The condition is `labels` (B,), -1 for none, or any `context` (B, M, context_dim); without both, none.
+        """
+        if z.ndim != 4 or z.shape[1] != self.channels:
+            raise ValueError(f"z must be (B, {self.channels}, h, w), got {tuple(z.shape)}")
+        if t.shape != z.shape[:1]:
+            raise ValueError(f"t must have shape ({len(z)},), one time for each code, got {tuple(t.shape)}")
+        if context is None:
+            context = self.cond_stage_model(torch.full_like(t, -1) if labels is None else labels)
+        if context.ndim != 3 or context.shape[::2] != (len(z), self.context_dim):
+            wanted = f"({len(z)}, M, {self.context_dim})"
+            raise ValueError(
+                f"the condition must be tokens {wanted}, one row for each code, got {tuple(context.shape)}"
+            )
+        temb = self.time_embed(timestep_embedding(t, self.width).to(z.dtype))
+        h = self.conv_in(z)
+        for res, attn in zip(self.res, self.attn):
+            h = attn(res(h, temb), context)
+        return self.conv_out(F.silu(self.norm_out(h)))
+
+
+def digit_latent_denoiser(**settings) -> LatentDenoiser:
+    """The network that this book trains on the codes (B, 4, 7, 7) of digits; `settings` are for variants."""
+    return LatentDenoiser(**settings).to(memory_format=torch.channels_last)

@@ -5,8 +5,20 @@ import pytest
 import torch
 
 from lib.diffusion import GaussianDiffusion, cosine_betas, digit_unet, linear_betas, sample
-from lib.diffusion.guidance import classifier_free, classifier_guided, drop_labels, gradient, guided_mean
+from lib.diffusion.guidance import (
+    AdaGNBlock,
+    EncoderUNet,
+    classifier_free,
+    classifier_guided,
+    drop_labels,
+    gradient,
+    gram,
+    guided_mean,
+    towards_class,
+    towards_image,
+)
 from lib.diffusion.improved import learned_mean_variance
+from lib.diffusion.unet import ChannelNorm, ResnetBlock, group_norm
 
 REFERENCE = dict(np.load(Path(__file__).parents[1] / "reference" / "improved_guided.npz"))
 PROCESSES = {"linear": GaussianDiffusion(linear_betas(1000)), "cosine": GaussianDiffusion(cosine_betas(1000))}
@@ -115,7 +127,8 @@ def test_without_a_classifier_it_is_guidance_by_the_implied_one(scale):
 
 
 def test_guided_samples_are_more_of_their_class_and_less_diverse():
-    process = GaussianDiffusion(linear_betas(200))
+    torch.manual_seed(0)
+    process = PROCESSES["linear"].strided(torch.linspace(0, 999, 200).round().long())  # it ends in pure noise
     model, _ = mixture(process, width=1.0)
     labels, right, spread = torch.arange(2).repeat(500), {}, {}
     for scale in (0.0, 3.0):
@@ -159,3 +172,104 @@ def test_wrong_labels_are_named():
         classifier_free(model, torch.zeros(2).long())(torch.zeros(3, 1), torch.zeros(3).long())
     with pytest.raises(ValueError, match=r"share must lie in \[0, 1\], got 2"):
         drop_labels(torch.zeros(2).long(), 2)
+
+
+@pytest.mark.parametrize("norm", [group_norm, ChannelNorm])
+def test_adagn_scales_and_shifts_behind_the_normalisation(norm):
+    torch.manual_seed(0)
+    x, temb = torch.randn(3, 32, 6, 6), torch.randn(3, 16)
+    block, plain = AdaGNBlock(32, 64, 16, 0.0, norm).eval(), ResnetBlock(32, 64, 0, 0.0, norm).eval()
+    plain.load_state_dict({name: value for name, value in block.state_dict().items() if "temb" not in name})
+    y = block.temb_proj(torch.nn.functional.silu(temb))
+    plain.norm2.register_forward_hook(
+        lambda module, given, h: (1 + y[:, :64, None, None]) * h + y[:, 64:, None, None]  # as guided-diffusion's
+    )
+    assert torch.allclose(block(x, temb), plain(x), atol=1e-5)
+    torch.nn.init.zeros_(block.temb_proj.weight)
+    torch.nn.init.zeros_(block.temb_proj.bias)
+    plain.norm2._forward_hooks.clear()
+    assert torch.allclose(block(x, temb), plain(x), atol=1e-6)
+    with pytest.raises(ValueError, match="temb_channels must be an integer of at least 1, got 0"):
+        AdaGNBlock(32, 32, 0)
+
+
+def test_a_network_of_adagn_blocks_hears_time_and_class():
+    torch.manual_seed(0)
+    net = digit_unet(num_classes=10, block=AdaGNBlock).eval()
+    assert sum(isinstance(module, AdaGNBlock) for module in net.modules()) == 8
+    x, t = torch.randn(2, 1, 28, 28), torch.tensor([3, 900])
+    assert (net(x, t) == 0).all()  # it starts as the answer 0, like every UNet
+    for name, parameter in net.named_parameters():
+        if "conv2" in name or "conv_out" in name:
+            torch.nn.init.normal_(parameter, std=0.1)
+    labels = torch.tensor([1, 2])
+    assert not torch.allclose(net(x, t), net(x, t.flip(0)), atol=1e-3)
+    assert not torch.allclose(net(x, t, labels), net(x, t, labels.flip(0)), atol=1e-3)
+
+
+def test_encoder_unet_gives_numbers_that_depend_on_image_and_time():
+    torch.manual_seed(0)
+    net, x, t = EncoderUNet(5).eval(), torch.randn(3, 1, 28, 28), torch.tensor([0, 500, 999])
+    with torch.no_grad():
+        torch.nn.init.normal_(net.norm_out.bias)
+    said = net(x, t)
+    assert torch.allclose(net.features(x, t), torch.nn.functional.silu(net.norm_out(net.maps(x, t)[-1])).flatten(1))
+    assert said.shape == (3, 5) and torch.allclose(net(x[1:], t[1:]), said[1:], atol=1e-5)
+    assert not torch.allclose(net(x, t.flip(0))[0], said[0], atol=1e-3)
+    assert [tuple(maps.shape) for maps in net.maps(x, t)] == [(3, 16, 14, 14), (3, 32, 7, 7)]
+    assert torch.allclose(net.head(net.features(x, t)), said)
+    colour = EncoderUNet(
+        2, in_channels=3, ch=32, ch_mult=(1, 1, 2), resolution=32, patch=1, norm=group_norm, block=AdaGNBlock
+    )
+    assert colour(torch.randn(2, 3, 32, 32), t[:2]).shape == (2, 2)
+
+
+def test_slope_of_a_classifier_agrees_with_differences():
+    """Law 7: the gradient that guides is that of the log probability of the wanted class."""
+    torch.manual_seed(0)
+    net, x, t = EncoderUNet(10).double().eval(), torch.randn(2, 1, 28, 28).double(), torch.tensor([10, 400])
+    wish, way = towards_class(net, torch.tensor([7, 2])), torch.randn(2, 1, 28, 28).double()
+    with torch.no_grad():
+        assert torch.allclose(wish(x, t), net(x, t).log_softmax(1)[[0, 1], [7, 2]])
+        difference = (wish(x + 1e-5 * way, t) - wish(x - 1e-5 * way, t)) / 2e-5
+    found = (gradient(wish, x, t) * way).flatten(1).sum(1)
+    assert torch.allclose(found, difference, rtol=1e-6, atol=1e-8) and found.abs().min() > 1e-6
+
+
+def test_an_image_is_its_own_likeness_and_style_forgets_the_place():
+    process, t = PROCESSES["linear"], torch.tensor([100, 100])
+    image, noise = torch.rand(2, 1, 8, 8), torch.randn(2, 1, 8, 8)
+    xt = process.q_sample(image, t, noise)
+    moved = xt.roll((2, 3), (2, 3))
+    plain = towards_image(lambda x, t: x, process, image, noise)
+    assert torch.equal(plain(xt, t), torch.zeros(2))
+    assert torch.allclose(plain(moved, t), -0.5 * (moved - xt).square().sum((1, 2, 3)))
+    assert torch.allclose(gradient(plain, moved, t), xt - moved, atol=1e-6)
+    style = towards_image(lambda x, t: gram(torch.cat([x, x.roll(1, 3)], 1)), process, image, noise)
+    assert torch.allclose(style(moved, t), torch.zeros(2), atol=1e-8) and (style(2 * xt, t) < -1e-3).all()
+    broadcast = towards_image(lambda x, t: x, process, image[:1], noise[:1])
+    assert broadcast(xt, t)[0] == 0 and broadcast(xt, t)[1] < 0
+    maps = torch.randn(2, 3, 4, 5, dtype=torch.float64)
+    assert torch.allclose(gram(maps), torch.einsum("bihw,bjhw->bij", maps, maps) / 20)
+
+
+def test_wrong_wishes_and_encoders_are_named():
+    net, x, t = EncoderUNet(10), torch.zeros(2, 1, 28, 28), torch.zeros(2).long()
+    with pytest.raises(ValueError, match=r"labels must be integers \(B,\) of at least 0, got torch.int64 \[0, -1\]"):
+        towards_class(net, torch.tensor([0, -1]))
+    with pytest.raises(ValueError, match=r"labels must be integers \(B,\)"):
+        towards_class(net, torch.zeros(2))
+    with pytest.raises(ValueError, match=r"labels must lie between 0 and 9, got \[3, 10\]"):
+        towards_class(net, torch.tensor([3, 10]))(x, t)
+    with pytest.raises(ValueError, match="labels must be one for each of the 2 images, got 1"):
+        towards_class(net, torch.tensor([3]))(x, t)
+    with pytest.raises(ValueError, match="noise must have the shape of the images"):
+        towards_image(net, PROCESSES["linear"], x, x[:1])
+    with pytest.raises(
+        ValueError, match=r"xt and t must be \(B, 1, 28, 28\) and \(B,\), got \(2, 1, 14, 14\) and \(2,\)"
+    ):
+        net(x[..., ::2, ::2], t)
+    with pytest.raises(ValueError, match="resolution must be a multiple of 4, got 30"):
+        EncoderUNet(resolution=30)
+    with pytest.raises(ValueError, match="outputs must be an integer of at least 1, got 0"):
+        EncoderUNet(0)
