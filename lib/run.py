@@ -26,7 +26,7 @@ from lib.detection import DETR, SetCriterion, TwoStageDETR, postprocess
 from lib.detection.digits import digit_detr
 from lib.diffusion import GaussianDiffusion, UNet, ddim, digit_unet, linear_betas, sample, simple_loss
 from lib.diffusion.guidance import classifier_free, drop_labels
-from lib.diffusion.latent import FirstStage, LatentDenoiser, digit_first_stage, digit_latent_denoiser
+from lib.diffusion.latent import PART, FirstStage, LatentDenoiser, digit_first_stage, digit_latent_denoiser
 from lib.training import budget, default_device, digit_statistics, fit, frechet_distance, load_mnist, pretrained
 from lib.training.precision import average_precision
 from lib.training.scenes import digit_scenes
@@ -144,9 +144,13 @@ def ddpm_loss(model: UNet, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
 
 def ddpm_test(model: UNet, images: Tensor, labels: Tensor) -> dict[str, float]:
     """The loss of 1,000 test images, one at each time."""
-    process, images = diffusion(), 2 * images[:1000] - 1
-    times = torch.arange(len(images), device=images.device) % process.T
-    return {"test_loss": simple_loss(model, process, images, times).mean().item()}
+    return {"test_loss": loss_at_all_times(model, 2 * images[:1000] - 1)}
+
+
+def loss_at_all_times(model: Callable[[Tensor, Tensor], Tensor], x0: Tensor, target: str = "eps") -> float:
+    """The mean loss of images or codes `x0` (B, ...), the first at the first time, the second at the second, ..."""
+    times = torch.arange(len(x0), device=x0.device) % diffusion().T
+    return simple_loss(model, diffusion(), x0, times, target=target).mean().item()
 
 
 def ddpm_sample(model: UNet, count: int) -> Tensor:
@@ -157,14 +161,18 @@ def ddpm_sample(model: UNet, count: int) -> Tensor:
 
 def conditional_loss(model: UNet, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
     """As `ddpm_loss`; seven times in eight the network is told the label."""
-    return ddpm_loss(functools.partial(model, labels=drop_labels(labels, 1 / 8)), images, labels)
+    return ddpm_loss(often_told(model, labels), images, labels)
+
+
+def often_told(model: nn.Module, labels: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
+    """The network with the labels bound to it, one in eight of them forgotten."""
+    return functools.partial(model, labels=drop_labels(labels, 1 / 8))
 
 
 def conditional_test(model: UNet, images: Tensor, labels: Tensor) -> dict[str, float]:
     """As `ddpm_test`, with and without labels."""
-    told = functools.partial(model, labels=labels[:1000])
-    untold = ddpm_test(model, images, labels)["test_loss"]
-    return {"test_loss": ddpm_test(told, images, labels)["test_loss"], "untold_test_loss": untold}
+    images, told = 2 * images[:1000] - 1, functools.partial(model, labels=labels[:1000])
+    return {"test_loss": loss_at_all_times(told, images), "untold_test_loss": loss_at_all_times(model, images)}
 
 
 def conditional_sample(model: UNet, count: int) -> Tensor:
@@ -186,7 +194,7 @@ def first_stage_loss(model: FirstStage, images: Tensor, labels: Tensor) -> dict[
 def first_stage_test(model: FirstStage, images: Tensor, labels: Tensor) -> dict[str, float]:
     """Squared error a pixel, pixels between 0 and 1, of 2,000 test digits decoded from their mean codes."""
     images = images[:2000]
-    decoded = torch.cat([model.decode(model.encode(2 * part - 1).mean) for part in images.split(500)])
+    decoded = torch.cat([model.decode(model.encode(2 * part - 1).mean) for part in images.split(PART)])
     return {"test_error": ((decoded + 1) / 2 - images).square().mean().item()}
 
 
@@ -212,7 +220,7 @@ def shipped_first_stage() -> FirstStage:
 def latent_codes(images: Tensor) -> Tensor:
     """One draw of the scaled code (N, 4, 7, 7) of each image (N, 1, 28, 28), made once: the first stage is finished."""
     stage, device, codes = shipped_first_stage(), default_device(), []
-    for part in images.split(500):
+    for part in images.split(PART):
         noise = torch.randn(len(part), 4, 7, 7, device=device)
         codes.append(stage.to_latent(2 * part.to(device) - 1, noise))
     return torch.cat(codes)
@@ -220,19 +228,16 @@ def latent_codes(images: Tensor) -> Tensor:
 
 def latent_loss(model: LatentDenoiser, codes: Tensor, labels: Tensor) -> dict[str, Tensor]:
     """How wrong the predicted velocity is; seven times in eight the network is told the label."""
-    told = functools.partial(model, labels=drop_labels(labels, 1 / 8))
-    return {"loss": simple_loss(told, diffusion(), codes, target="v").mean()}
+    return {"loss": simple_loss(often_told(model, labels), diffusion(), codes, target="v").mean()}
 
 
 def latent_test(model: LatentDenoiser, images: Tensor, labels: Tensor) -> dict[str, float]:
-    """The loss of the codes of 1,000 test images, one at each time, with and without labels."""
-    codes, process = latent_codes(images[:1000]), diffusion()
-    times = torch.arange(len(codes), device=codes.device) % process.T
-    losses = {}
-    for name, said in (("test_loss", labels[:1000]), ("untold_test_loss", torch.full_like(labels[:1000], -1))):
-        told = functools.partial(model, labels=said)
-        losses[name] = simple_loss(told, process, codes, times, target="v").mean().item()
-    return losses
+    """As `conditional_test`, of the images' codes."""
+    codes, told = latent_codes(images[:1000]), functools.partial(model, labels=labels[:1000])
+    return {
+        "test_loss": loss_at_all_times(told, codes, target="v"),
+        "untold_test_loss": loss_at_all_times(model, codes, target="v"),
+    }
 
 
 def latent_sample(model: LatentDenoiser, count: int) -> Tensor:
@@ -240,7 +245,7 @@ def latent_sample(model: LatentDenoiser, count: int) -> Tensor:
     labels = torch.arange(count, device=default_device()) % 10
     guided = classifier_free(model, labels, 1.0)
     codes = ddim.sample(guided, diffusion(), (count, 4, 7, 7), 20, target="v", clip=False, spacing="trailing")
-    images = torch.cat([shipped_first_stage().to_image(part) for part in codes.split(500)])
+    images = torch.cat([shipped_first_stage().to_image(part) for part in codes.split(PART)])
     return (images.clamp(-1, 1) + 1) / 2
 
 

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from lib.checks import check_count, check_option
-from lib.diffusion.ddpm import TARGETS, Model, answer, check_values
-from lib.diffusion.process import GaussianDiffusion, like, shaped
+from lib.diffusion.ddpm import Model, answer, check_sampling, check_values
+from lib.diffusion.process import GaussianDiffusion, gaussian, like, shaped
 
 
 def ddim_step(
@@ -121,22 +121,18 @@ def trajectory(
             a network in training mode.
     """
     check_eta(eta)
-    check_model(model, target)
+    check_sampling(model, target)
     times = strided_times(process.T, steps, spacing)
     device = process.betas.device
 
-    def draw() -> Tensor:
-        source = device if generator is None else generator.device
-        return torch.randn(shape, generator=generator, device=source).to(device)
-
     if start is not None and tuple(start.shape) != tuple(shape):
         raise ValueError(f"start must have the shape {tuple(shape)}, got {tuple(start.shape)}")
-    x = draw() if start is None else start
+    x = gaussian(shape, generator, device) if start is None else start
     before = torch.cat([times.new_tensor([-1]), times[:-1]])
     numbers = coefficients(process, times.to(device), before.to(device), eta)
     for t, five in reversed(list(zip(times.tolist(), numbers.T.tolist()))):  # no waiting for the device on the way
         here = torch.full((len(x),), t, device=device)
-        noise = draw().to(x.dtype) if eta else None
+        noise = gaussian(shape, generator, device, x.dtype) if eta else None
         x, x0 = move(x, predict_eps(model, process, x, here, target), *five, noise, clip)
         yield t, x, x0
 
@@ -182,7 +178,7 @@ def invert(
     Raises:
         ValueError: as `trajectory` does, and for `x0` that is not finite, `grain` of another shape, or no round.
     """
-    check_model(model, target)
+    check_sampling(model, target)
     check_count(rounds=rounds)
     check_values(x0)
     times, x = strided_times(process.T, steps, spacing).tolist(), x0
@@ -233,10 +229,3 @@ def check_eta(eta: float) -> None:
     """Raises `ValueError` unless `eta` is in [0, 1]."""
     if not 0 <= eta <= 1:
         raise ValueError(f"eta must lie in [0, 1], got {eta!r}")
-
-
-def check_model(model: Model, target: str) -> None:
-    """Raises `ValueError` for an unknown target, and for a network in training mode: dropout would spoil the walk."""
-    check_option("target", target, TARGETS)
-    if getattr(model, "training", False):
-        raise ValueError("model must be in eval mode to sample, call model.eval() first")

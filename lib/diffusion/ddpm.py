@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from lib.checks import check_count, check_option
-from lib.diffusion.process import GaussianDiffusion, like, shaped
+from lib.diffusion.process import GaussianDiffusion, gaussian, like, shaped
 
 Model = Callable[[Tensor, Tensor], Tensor]
 TARGETS = ("eps", "x0", "v")
@@ -116,7 +116,8 @@ def p_sample(
     """
     noise = like(xt, noise, "noise")
     mean, log_variance, x0 = p_mean_variance(model, process, xt, t, target, variance, clip)
-    return torch.where(shaped(t, xt) > 0, mean + (0.5 * log_variance).exp() * noise, mean), x0
+    sigma = (0.5 * log_variance).exp() * (shaped(t, xt) > 0)
+    return mean + sigma * noise, x0
 
 
 def trajectory(
@@ -142,28 +143,23 @@ def trajectory(
         ValueError: for an unknown option, `steps` not in 1 ... T, or a network in training mode: its dropout would
             spoil the samples.
     """
-    check_option("target", target, TARGETS)
+    check_sampling(model, target)
     check_option("variance", variance, VARIANCES)
-    if getattr(model, "training", False):
-        raise ValueError("model must be in eval mode to sample, call model.eval() first")
     steps = process.T if steps is None else steps
     check_count(1, process.T, steps=steps)
-    device, dtype = process.betas.device, torch.get_default_dtype()
+    device = process.betas.device
     visited = torch.linspace(0, process.T - 1, steps, dtype=torch.float64).round().long()
     visited = visited if steps > 1 else visited + process.T - 1
     times = visited.to(device)
     chain = process if steps == process.T else process.strided(times)
 
-    def draw() -> Tensor:
-        source = device if generator is None else generator.device
-        return torch.randn(shape, generator=generator, device=source, dtype=dtype).to(device)
-
     def ask(x: Tensor, i: Tensor) -> Tensor:
         return model(x, times[i])  # the model knows the times of the whole chain
 
-    x = draw()
+    x = gaussian(shape, generator, device)
     for i, t in reversed(list(enumerate(visited.tolist()))):
-        x, x0 = p_sample(ask, chain, x, torch.full((shape[0],), i, device=device), draw(), target, variance, clip)
+        here, noise = torch.full((shape[0],), i, device=device), gaussian(shape, generator, device)
+        x, x0 = p_sample(ask, chain, x, here, noise, target, variance, clip)
         yield t, x, x0
 
 
@@ -261,6 +257,13 @@ def bits_per_dim(nats: Tensor) -> Tensor:
 def answer(model: Model, xt: Tensor, t: Tensor) -> Tensor:
     """What the model says of `xt`, after checking its shape."""
     return like(xt, model(xt, t), "the model's answer")
+
+
+def check_sampling(model: Model, target: str) -> None:
+    """Raises `ValueError` for an unknown target, and for a network in training mode: dropout would spoil the walk."""
+    check_option("target", target, TARGETS)
+    if getattr(model, "training", False):
+        raise ValueError("model must be in eval mode to sample, call model.eval() first")
 
 
 def check_values(x: Tensor, low: float = -math.inf, high: float = math.inf) -> None:

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from lib.checks import check_count
 from lib.diffusion.ddpm import Model, answer
 from lib.diffusion.process import GaussianDiffusion, like
-from lib.diffusion.unet import ChannelNorm, Downsample, ResnetBlock, timestep_embedding
+from lib.diffusion.unet import ChannelNorm, Downsample, ResnetBlock, check_labels, timestep_embedding
 
 Conditional = Callable[[Tensor, Tensor, Tensor], Tensor]
 Guide = Callable[[Tensor, Tensor], Tensor]
@@ -86,12 +86,6 @@ def drop_labels(labels: Tensor, share: float) -> Tensor:
     if not 0 <= share <= 1:
         raise ValueError(f"share must lie in [0, 1], got {share!r}")
     return torch.where(torch.rand(labels.shape, device=labels.device) < share, -1, labels)
-
-
-def check_labels(labels: Tensor) -> None:
-    """Raises `ValueError` unless `labels` are integers (B,) of at least 0."""
-    if labels.ndim != 1 or labels.is_floating_point() or (labels < 0).any():
-        raise ValueError(f"labels must be integers (B,) of at least 0, got {labels.dtype} {labels.tolist()}")
 
 
 def guided_mean(mean: Tensor, log_variance: Tensor, slope: Tensor, scale: float = 1.0) -> Tensor:
@@ -213,8 +207,7 @@ def towards_class(classifier: Model, labels: Tensor) -> Guide:
         if len(xt) != len(labels):
             raise ValueError(f"labels must be one for each of the {len(xt)} images, got {len(labels)}")
         chances = classifier(xt, t).log_softmax(1)
-        if labels.max() >= chances.shape[1]:
-            raise ValueError(f"labels must lie between 0 and {chances.shape[1] - 1}, got {labels.tolist()}")
+        check_labels(labels, 0, chances.shape[1] - 1)
         return chances.gather(1, labels.to(xt.device)[:, None])[:, 0]
 
     return log_probability

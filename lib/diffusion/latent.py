@@ -21,6 +21,7 @@ from lib.diffusion.unet import (
     Level,
     ResnetBlock,
     Upsample,
+    check_labels,
     group_norm,
     timestep_embedding,
 )
@@ -376,11 +377,7 @@ class ClassEmbedder(nn.Module):
 
     def forward(self, labels: Tensor) -> Tensor:
         """The context (B, tokens, dim) of classes (B,), -1 for none. Raises `ValueError` for other labels."""
-        if labels.ndim != 1 or labels.is_floating_point():
-            raise ValueError(f"labels must be integers (B,), got {labels.dtype} {tuple(labels.shape)}")
-        known = (labels >= -1) & (labels < self.num_classes)
-        if not torch.compiler.is_compiling() and not labels.is_meta and not known.all():
-            raise ValueError(f"labels must lie between -1 and {self.num_classes - 1}, got {labels.tolist()}")
+        check_labels(labels, -1, self.num_classes - 1)
         return self.embedding(labels % (self.num_classes + 1)).unflatten(1, (self.tokens, -1))
 
 

@@ -158,16 +158,26 @@ class GaussianDiffusion(nn.Module):
             raise ValueError(f"t must be integers (B,), got {t.dtype} {tuple(t.shape)}")
         if x is not None and (x.ndim < 1 or len(x) != len(t) or not x.is_floating_point()):
             raise ValueError(f"images must be floating point ({len(t)}, ...) as t, got {x.dtype} {tuple(x.shape)}")
-        if not (torch.compiler.is_compiling() or t.is_meta or not len(t)):
-            low, high = torch.stack(t.aminmax()).tolist()
-            if low < 0 or high >= self.T:
-                raise ValueError(f"t must lie between 0 and {self.T - 1}, got values from {low} to {high}")
-        return t.long()  # of 8 bits it would count as a mask
+        t = t.long()  # of 8 bits it would count as a mask
+        if not (torch.compiler.is_compiling() or t.is_meta) and ((t < 0) | (t >= self.T)).any():
+            raise ValueError(f"t must lie between 0 and {self.T - 1}, got values from {t.min()} to {t.max()}")
+        return t
 
 
 def shaped(values: Tensor, x: Tensor) -> Tensor:
     """Numbers (B,), one for each image of `x` (B, ...), as (B, 1, ...) in the type of `x`."""
     return values.to(x.dtype).view(-1, *[1] * (x.ndim - 1))
+
+
+def gaussian(
+    shape: tuple[int, ...],
+    generator: torch.Generator | None,
+    device: torch.device | str,
+    dtype: torch.dtype | None = None,
+) -> Tensor:
+    """Noise of this shape on `device`, drawn where `generator` lives: one on the CPU gives the same on every device."""
+    source = device if generator is None else generator.device
+    return torch.randn(shape, generator=generator, device=source, dtype=dtype).to(device)
 
 
 def like(x: Tensor, other: Tensor | None, name: str) -> Tensor:

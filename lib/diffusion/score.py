@@ -16,7 +16,7 @@ from torch import Tensor
 
 from lib.checks import check_count
 from lib.diffusion.ddpm import Model, answer, check_values
-from lib.diffusion.process import GaussianDiffusion, like, shaped
+from lib.diffusion.process import GaussianDiffusion, gaussian, like, shaped
 
 Score = Callable[[Tensor, Tensor], Tensor]
 
@@ -71,9 +71,9 @@ class GaussianMixture:
         check_count(count=count)
         source = generator.device if generator is not None else self.means.device
         which = torch.multinomial(self.weights.to(source), count, replacement=True, generator=generator)
-        noise = torch.randn(count, self.means.shape[1], generator=generator, device=source, dtype=self.means.dtype)
+        noise = gaussian((count, self.means.shape[1]), generator, self.means.device, self.means.dtype)
         which, spread = which.to(self.means.device), (self.stds**2 + sigma**2).sqrt()
-        return self.means[which] + spread[which, None] * noise.to(self.means)
+        return self.means[which] + spread[which, None] * noise
 
     def variances(self, x: Tensor, sigma: Tensor) -> Tensor:
         """Of each component at each level, (B, K); a `ValueError` where a component would be a bare point."""
@@ -140,10 +140,9 @@ def langevin(
     check_count(steps=steps)
     if not (0 < step < math.inf and 0 <= sigma < math.inf):
         raise ValueError(f"step must be above 0 and sigma at least 0, got step={step!r} and sigma={sigma!r}")
-    source = generator.device if generator is not None else x.device
     levels = torch.full((len(x),), sigma, device=x.device, dtype=x.dtype)
     for _ in range(steps):
-        z = torch.randn(x.shape, generator=generator, device=source, dtype=x.dtype).to(x.device)
+        z = gaussian(x.shape, generator, x.device, x.dtype)
         x = x + step / 2 * answer(score, x, levels) + math.sqrt(step) * z
     return x
 

@@ -83,6 +83,20 @@ def timestep_embedding(t: Tensor, dim: int) -> Tensor:
     return torch.cat([angles.sin(), angles.cos()], dim=1)
 
 
+def check_labels(labels: Tensor, least: int = 0, most: int | None = None) -> None:
+    """Raises `ValueError` unless `labels` are integers (B,) of at least `least` and, where given, at most `most`.
+
+    Their values are not looked at while compiling.
+    """
+    if labels.ndim != 1 or labels.is_floating_point():
+        raise ValueError(f"labels must be integers (B,), got {labels.dtype} {tuple(labels.shape)}")
+    if torch.compiler.is_compiling() or labels.is_meta:
+        return
+    if (labels < least).any() or (most is not None and (labels > most).any()):
+        wanted = f"be at least {least}" if most is None else f"lie between {least} and {most}"
+        raise ValueError(f"labels must {wanted}, got {labels.tolist()}")
+
+
 def group_norm(channels: int) -> nn.GroupNorm:
     """Group normalisation (Wu and He, 2018) with the 32 groups and the eps of the published weights."""
     if channels % 32:
@@ -337,12 +351,9 @@ class UNet(nn.Module):
         """The vectors (B, 4 ch) of classes (B,), zeros for -1; as many as there are times `t`."""
         if self.label_emb is None:
             raise ValueError("labels were given to a network without classes: its num_classes is 0")
-        if labels.shape != t.shape or labels.is_floating_point():
-            raise ValueError(f"labels must be {len(t)} integers, got {labels.dtype} {tuple(labels.shape)}")
-        if not torch.compiler.is_compiling() and not labels.is_meta:
-            last = self.label_emb.num_embeddings - 1
-            if not ((labels >= -1) & (labels <= last)).all():
-                raise ValueError(f"labels must lie between -1 and {last}, got {labels.tolist()}")
+        check_labels(labels, -1, self.label_emb.num_embeddings - 1)
+        if len(labels) != len(t):
+            raise ValueError(f"labels must be {len(t)}, one for each image, got {len(labels)}")
         return self.label_emb(labels.clamp(min=0)) * (labels >= 0)[:, None]
 
 

@@ -162,7 +162,7 @@ def test_a_network_with_classes_is_guided_and_learns_from_dropped_labels():
 
 def test_wrong_labels_are_named():
     model, _ = mixture(PROCESSES["linear"])
-    with pytest.raises(ValueError, match=r"labels must be integers \(B,\) of at least 0, got torch.int64 \[0, -1\]"):
+    with pytest.raises(ValueError, match=r"labels must be at least 0, got \[0, -1\]"):
         classifier_free(model, torch.tensor([0, -1]))
     with pytest.raises(ValueError, match="labels must be integers"):
         classifier_free(model, torch.zeros(2))
@@ -255,7 +255,7 @@ def test_an_image_is_its_own_likeness_and_style_forgets_the_place():
 
 def test_wrong_wishes_and_encoders_are_named():
     net, x, t = EncoderUNet(10), torch.zeros(2, 1, 28, 28), torch.zeros(2).long()
-    with pytest.raises(ValueError, match=r"labels must be integers \(B,\) of at least 0, got torch.int64 \[0, -1\]"):
+    with pytest.raises(ValueError, match=r"labels must be at least 0, got \[0, -1\]"):
         towards_class(net, torch.tensor([0, -1]))
     with pytest.raises(ValueError, match=r"labels must be integers \(B,\)"):
         towards_class(net, torch.zeros(2))

@@ -514,8 +514,8 @@ def test_wrong_labels_are_named():
     for labels, message in (
         (torch.tensor([0, 4, 1]), r"labels must lie between -1 and 3, got \[0, 4, 1\]"),
         (torch.tensor([0, -2, 1]), r"labels must lie between -1 and 3, got \[0, -2, 1\]"),
-        (torch.tensor([0, 1]), r"labels must be 3 integers, got torch.int64 \(2,\)"),
-        (torch.zeros(3), r"labels must be 3 integers, got torch.float32 \(3,\)"),
+        (torch.tensor([0, 1]), r"labels must be 3, one for each image, got 2"),
+        (torch.zeros(3), r"labels must be integers \(B,\), got torch.float32 \(3,\)"),
     ):
         with pytest.raises(ValueError, match=message):
             tiny(num_classes=4)(x, t, labels)
