@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from lib.autoencoders import VAE, VQVAE, VQVAE2, Autoencoder
 from lib.detection import DETR, SetCriterion, TwoStageDETR, postprocess
 from lib.detection.digits import digit_detr
-from lib.diffusion import GaussianDiffusion, UNet, ddim, digit_unet, linear_betas, sample, simple_loss
+from lib.diffusion import GaussianDiffusion, UNet, cosine_betas, ddim, digit_unet, linear_betas, sample, simple_loss
 from lib.diffusion.guidance import classifier_free, drop_labels
 from lib.diffusion.latent import PART, FirstStage, LatentDenoiser, digit_first_stage, digit_latent_denoiser
 from lib.training import budget, default_device, digit_statistics, fit, frechet_distance, load_mnist, pretrained
@@ -132,9 +132,9 @@ def build_conditional(options: argparse.Namespace) -> UNet:
 
 
 @functools.cache  # the loss asks for it at every step
-def diffusion() -> GaussianDiffusion:
-    """The noise of the paper: 1000 steps, linear."""
-    return GaussianDiffusion(linear_betas(1000)).to(default_device())
+def diffusion(betas: Callable[[int], Tensor] = linear_betas) -> GaussianDiffusion:
+    """Noise in 1000 steps, by default DDPM's, linear."""
+    return GaussianDiffusion(betas(1000)).to(default_device())
 
 
 def ddpm_loss(model: UNet, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
@@ -144,13 +144,15 @@ def ddpm_loss(model: UNet, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
 
 def ddpm_test(model: UNet, images: Tensor, labels: Tensor) -> dict[str, float]:
     """The loss of 1,000 test images, one at each time."""
-    return {"test_loss": loss_at_all_times(model, 2 * images[:1000] - 1)}
+    return {"test_loss": loss_at_all_times(model, diffusion(), 2 * images[:1000] - 1)}
 
 
-def loss_at_all_times(model: Callable[[Tensor, Tensor], Tensor], x0: Tensor, target: str = "eps") -> float:
+def loss_at_all_times(
+    model: Callable[[Tensor, Tensor], Tensor], process: GaussianDiffusion, x0: Tensor, target: str = "eps"
+) -> float:
     """The mean loss of images or codes `x0` (B, ...), the first at the first time, the second at the second, ..."""
-    times = torch.arange(len(x0), device=x0.device) % diffusion().T
-    return simple_loss(model, diffusion(), x0, times, target=target).mean().item()
+    times = torch.arange(len(x0), device=x0.device) % process.T
+    return simple_loss(model, process, x0, times, target=target).mean().item()
 
 
 def ddpm_sample(model: UNet, count: int) -> Tensor:
@@ -160,25 +162,39 @@ def ddpm_sample(model: UNet, count: int) -> Tensor:
 
 
 def conditional_loss(model: UNet, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
-    """As `ddpm_loss`; seven times in eight the network is told the label."""
-    return ddpm_loss(often_told(model, labels), images, labels)
-
-
-def often_told(model: nn.Module, labels: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
-    """The network with the labels bound to it, one in eight of them forgotten."""
-    return functools.partial(model, labels=drop_labels(labels, 1 / 8))
+    """`told_loss` in improved DDPM's noise."""
+    return told_loss(model, diffusion(cosine_betas), 2 * images - 1, labels)
 
 
 def conditional_test(model: UNet, images: Tensor, labels: Tensor) -> dict[str, float]:
-    """As `ddpm_test`, with and without labels."""
-    images, told = 2 * images[:1000] - 1, functools.partial(model, labels=labels[:1000])
-    return {"test_loss": loss_at_all_times(told, images), "untold_test_loss": loss_at_all_times(model, images)}
+    """`told_test` of 1,000 test images."""
+    return told_test(model, diffusion(cosine_betas), 2 * images[:1000] - 1, labels[:1000])
 
 
 def conditional_sample(model: UNet, count: int) -> Tensor:
-    """As `ddpm_sample`, with equally many digits of each class and guidance of scale 1."""
-    labels = torch.arange(count, device=default_device()) % 10
-    return ddpm_sample(classifier_free(model, labels, 1.0), count)
+    """Digits, equally many of each class."""
+    return (told_sample(model, diffusion(cosine_betas), (count, 1, 28, 28)).clamp(-1, 1) + 1) / 2
+
+
+def told_loss(model: nn.Module, process: GaussianDiffusion, x0: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    """How wrong the velocity is, of images or codes (B, ...); seven times in eight the network is told the label."""
+    told = functools.partial(model, labels=drop_labels(labels, 1 / 8))
+    return {"loss": simple_loss(told, process, x0, target="v").mean()}
+
+
+def told_test(model: nn.Module, process: GaussianDiffusion, x0: Tensor, labels: Tensor) -> dict[str, float]:
+    """The error of the velocity, of one image or code at each time, with the labels and without."""
+    told = functools.partial(model, labels=labels)
+    return {
+        "test_loss": loss_at_all_times(told, process, x0, "v"),
+        "untold_test_loss": loss_at_all_times(model, process, x0, "v"),
+    }
+
+
+def told_sample(model: nn.Module, process: GaussianDiffusion, shape: tuple[int, ...], clip: bool = True) -> Tensor:
+    """Images or codes of classes 0, 1, ..., 9, 0, ..., in 20 steps of DDIM with guidance of scale 1."""
+    guided = classifier_free(model, torch.arange(shape[0], device=default_device()) % 10, 1.0)
+    return ddim.sample(guided, process, shape, 20, target="v", clip=clip, spacing="trailing")
 
 
 def build_first_stage(options: argparse.Namespace) -> FirstStage:
@@ -227,24 +243,18 @@ def latent_codes(images: Tensor) -> Tensor:
 
 
 def latent_loss(model: LatentDenoiser, codes: Tensor, labels: Tensor) -> dict[str, Tensor]:
-    """How wrong the predicted velocity is; seven times in eight the network is told the label."""
-    return {"loss": simple_loss(often_told(model, labels), diffusion(), codes, target="v").mean()}
+    """`told_loss` of codes."""
+    return told_loss(model, diffusion(), codes, labels)
 
 
 def latent_test(model: LatentDenoiser, images: Tensor, labels: Tensor) -> dict[str, float]:
-    """As `conditional_test`, of the images' codes."""
-    codes, told = latent_codes(images[:1000]), functools.partial(model, labels=labels[:1000])
-    return {
-        "test_loss": loss_at_all_times(told, codes, target="v"),
-        "untold_test_loss": loss_at_all_times(model, codes, target="v"),
-    }
+    """`told_test` of the codes of 1,000 test images."""
+    return told_test(model, diffusion(), latent_codes(images[:1000]), labels[:1000])
 
 
 def latent_sample(model: LatentDenoiser, count: int) -> Tensor:
-    """Decoded digits, equally many of each class, in 20 steps of DDIM with guidance of scale 1."""
-    labels = torch.arange(count, device=default_device()) % 10
-    guided = classifier_free(model, labels, 1.0)
-    codes = ddim.sample(guided, diffusion(), (count, 4, 7, 7), 20, target="v", clip=False, spacing="trailing")
+    """Decoded digits, equally many of each class."""
+    codes = told_sample(model, diffusion(), (count, 4, 7, 7), clip=False)
     images = torch.cat([shipped_first_stage().to_image(part) for part in codes.split(PART)])
     return (images.clamp(-1, 1) + 1) / 2
 
@@ -342,7 +352,13 @@ RECIPES = {
     "vqvae2": Recipe(build_vqvae2, words_loss, words_test, batch_size=32),
     "ddpm": Recipe(build_ddpm, ddpm_loss, ddpm_test, ddpm_sample, cpu_images=400_000, batch_size=32),
     "conditional": Recipe(
-        build_conditional, conditional_loss, conditional_test, conditional_sample, cpu_images=150_000, batch_size=32
+        build_conditional,
+        conditional_loss,
+        conditional_test,
+        conditional_sample,
+        cpu_images=400_000,
+        batch_size=32,
+        lr=2.5e-3,
     ),
     "first_stage": Recipe(
         build_first_stage,
@@ -354,7 +370,7 @@ RECIPES = {
         finish=first_stage_finish,
     ),
     "latent": Recipe(
-        build_latent, latent_loss, latent_test, latent_sample, cpu_images=110_000, batch_size=32, prepare=latent_codes
+        build_latent, latent_loss, latent_test, latent_sample, cpu_images=400_000, batch_size=32, prepare=latent_codes
     ),
     "detr": Recipe(build_detr, detr_loss, detr_test, cpu_images=100_000, batch_size=16, lr=1e-3, clip=0.1),
     "vit": Recipe(build_vit, classifier_loss, classifier_test, batch_size=64),

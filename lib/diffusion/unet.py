@@ -92,7 +92,8 @@ def check_labels(labels: Tensor, least: int = 0, most: int | None = None) -> Non
         raise ValueError(f"labels must be integers (B,), got {labels.dtype} {tuple(labels.shape)}")
     if torch.compiler.is_compiling() or labels.is_meta:
         return
-    if (labels < least).any() or (most is not None and (labels > most).any()):
+    outside = labels < least if most is None else (labels < least) | (labels > most)
+    if outside.any():
         wanted = f"be at least {least}" if most is None else f"lie between {least} and {most}"
         raise ValueError(f"labels must {wanted}, got {labels.tolist()}")
 

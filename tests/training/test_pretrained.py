@@ -4,7 +4,7 @@ from torch import nn
 
 from lib import run
 from lib.detection.digits import digit_detr
-from lib.diffusion import GaussianDiffusion, ddim, digit_unet, linear_betas, sample
+from lib.diffusion import GaussianDiffusion, cosine_betas, ddim, digit_unet, linear_betas, sample
 from lib.diffusion.guidance import classifier_free
 from lib.diffusion.latent import digit_first_stage, digit_latent_denoiser
 from lib.training import CheckpointError, digit_statistics, frechet_distance, load_mnist, pretrained
@@ -46,7 +46,7 @@ def test_shipped_files_say_how_they_were_made_and_are_small():
     assert made["model"] == "ddpm" and int(made["images"]) >= 100_000 and float(made["frechet_distance"]) <= 1.5
     made = pretrained.load("conditional", digit_unet(num_classes=10))
     assert made["model"] == "conditional" and int(made["images"]) >= 100_000
-    assert float(made["frechet_distance"]) <= 3 and float(made["test_loss"]) < float(made["untold_test_loss"])
+    assert float(made["frechet_distance"]) <= 0.58 and float(made["test_loss"]) < float(made["untold_test_loss"])
     made = pretrained.load("detr", digit_detr())
     assert made["model"] == "detr" and int(made["images"]) >= 50_000 and float(made["AP50"]) >= 0.95
     stage = digit_first_stage()
@@ -63,8 +63,8 @@ def test_shipped_files_say_how_they_were_made_and_are_small():
 
 @pytest.mark.slow
 def test_shipped_conditional_model_draws_what_is_asked():
-    """Table row of guided digits: at w = 1 at least 95 % are read as what was asked for."""
-    model, process = digit_unet(num_classes=10), GaussianDiffusion(linear_betas(1000))
+    """Better than the row of guided digits: at w = 0 and 1, at least 88.6 and 99.4 % are read as asked."""
+    model, process = digit_unet(num_classes=10), GaussianDiffusion(cosine_betas(1000))
     pretrained.load("conditional", model)
     labels, right = torch.arange(200) % 10, {}
     for scale in (0.0, 1.0):
@@ -74,9 +74,11 @@ def test_shipped_conditional_model_draws_what_is_asked():
             (200, 1, 28, 28),
             20,
             generator=torch.Generator().manual_seed(0),
+            target="v",
+            spacing="trailing",
         )
         right[scale] = digit_statistics((drawn.clamp(-1, 1) + 1) / 2, labels)["accuracy"]
-    assert right[1.0] >= 0.95 and right[1.0] > right[0.0]
+    assert right[0.0] >= 0.886 and right[1.0] >= 0.994
 
 
 @pytest.mark.slow
