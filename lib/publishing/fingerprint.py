@@ -3,7 +3,8 @@
 The record is kept in the notebook's metadata under `book_fingerprint`:
 
 - `cells`: one digest a code cell, in order, the setup cell left out (it does nothing outside Colab);
-- `lib`: each file that the kernel had imported when the run was over, and the data beside it, digested;
+- `lib`: each file that the kernel had imported when the run was over, digested, and the data beside it; of a package
+  that keeps a list of the data it has `LOADED`, only these;
 - `outputs`: one digest of all outputs, so that outputs stored by hand are noticed too.
 """
 
@@ -19,28 +20,34 @@ from lib.publishing import notebooks
 
 KEY = "book_fingerprint"
 
-# Run in the kernel after the last cell: the file of every module of `lib` that is loaded there.
+# Run in the kernel after the last cell: the file of every module of `lib` that is there, and what it has `LOADED`.
 IMPORTED = """
 import json, sys
-print(json.dumps([module.__file__ for name, module in list(sys.modules.items())
-                  if name.split(".")[0] == "lib" and getattr(module, "__file__", None)]))
+modules = [module for name, module in list(sys.modules.items())
+           if name.split(".")[0] == "lib" and getattr(module, "__file__", None)]
+print(json.dumps([module.__file__ for module in modules]
+                 + [str(path) for module in modules for path in getattr(module, "LOADED", ())]))
 """
 
 _NOT_DATA = {".py", ".pyc", ".md"}
 
 
 def files(imported: list[str], root: Path) -> list[str]:
-    """The files, relative to `root`, that outputs depend on: imported modules and the data beside them.
+    """The files, relative to `root`, that outputs depend on: what was `imported`, and the data beside it.
+
+    Where data of a package are among the imported, these are all of its data that count.
 
     Raises `ValueError` when the kernel imported `lib` from anywhere but `root`.
     """
     found = set()
-    for module in map(Path, imported):
-        if not module.resolve().is_relative_to(root.resolve() / "lib"):
-            raise ValueError(f"the kernel imported {module}; wanted the files under {root.resolve() / 'lib'}")
-        found.add(module.resolve())
-        if module.name == "__init__.py":
-            found.update(_data(module.resolve().parent))
+    for path in map(Path, imported):
+        if not path.resolve().is_relative_to(root.resolve() / "lib"):
+            raise ValueError(f"the kernel imported {path}; wanted the files under {root.resolve() / 'lib'}")
+        found.add(path.resolve())
+    chosen = {path.parent for path in found if _is_data(path)}
+    for path in list(found):
+        if path.name == "__init__.py" and path.parent not in chosen:
+            found.update(_data(path.parent))
     return sorted(path.relative_to(root.resolve()).as_posix() for path in found)
 
 

@@ -34,6 +34,17 @@ def test_runs_stores_and_then_leaves_alone(book, capsys):
     assert notebooks.read(path).cells[-1].outputs[0].text == "5\n"
 
 
+def test_data_count_only_where_they_were_loaded(book):
+    package = book / "lib" / "tools" / "__init__.py"
+    (book / "lib" / "tools" / "other.txt").write_text("more data")
+    package.write_text(
+        package.read_text() + "from pathlib import Path\nLOADED = {Path(__file__).parent / 'table.txt'}\n"
+    )
+    assert run(book) == 0
+    used = notebooks.read(book / "book" / "waves.ipynb").metadata.book_fingerprint.lib
+    assert list(used) == ["lib/__init__.py", "lib/tools/__init__.py", "lib/tools/table.txt", "lib/tools/waves.py"]
+
+
 def test_the_kernel_runs_in_the_folder_of_the_notebook(book):
     path = put(book, "import sys", "from pathlib import Path", "print(Path.cwd().name, Path('index.md').exists())")
     execute.execute(path, book)

@@ -95,3 +95,10 @@ def test_files_beside_a_package_count_and_lib_from_elsewhere_is_refused(book, tm
     elsewhere = str(tmp_path_factory.mktemp("other") / "lib" / "__init__.py")
     with pytest.raises(ValueError, match=r"the kernel imported .*; wanted the files under"):
         fingerprint.files([elsewhere], book)
+
+
+def test_of_a_package_that_says_what_it_loaded_only_that_counts(book):
+    (book / "lib" / "tools" / "loaded.bin").write_bytes(b"1")
+    (book / "lib" / "tools" / "other.bin").write_bytes(b"2")
+    imported = [str(book / "lib" / "tools" / name) for name in ("__init__.py", "loaded.bin")]
+    assert fingerprint.files(imported, book) == ["lib/tools/__init__.py", "lib/tools/loaded.bin"]

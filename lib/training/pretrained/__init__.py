@@ -10,6 +10,7 @@ from torch import nn
 from lib.training.checkpoint import read, write
 
 FOLDER = Path(__file__).parent
+LOADED: set[Path] = set()  # by this process: of all files here, the outputs of a notebook depend on these
 
 
 def load(name: str, model: nn.Module) -> dict[str, str]:
@@ -18,7 +19,9 @@ def load(name: str, model: nn.Module) -> dict[str, str]:
     Raises ValueError where no such weights ship or they do not fit the model, and CheckpointError where the file is
     damaged.
     """
-    tensors, metadata = read(path(name))
+    file = path(name)
+    LOADED.add(file)
+    tensors, metadata = read(file)
     wanted = {key: tuple(tensor.shape) for key, tensor in model.state_dict().items()}
     found = {key: tuple(tensor.shape) for key, tensor in tensors.items()}
     if wanted != found:
