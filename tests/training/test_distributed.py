@@ -32,7 +32,7 @@ def train(path, stop=None):
         return (model(x) - x.sum(1, keepdim=True)).square().mean()
     try:
         history = fit(model, loss, x, images=512, batch_size=16, lr=0.1, ema=0.5, clip=1.0, every=128, show=False,
-                      checkpoint=path, evaluate=lambda model: {"rank": float(rank)})
+                      precision="no", checkpoint=path, evaluate=lambda model: {"rank": float(rank)})
     except InterruptedError:
         return noise
     return noise, history.records, [value for p in model.parameters() for value in p.flatten().tolist()]
