@@ -5,13 +5,17 @@ unknown marginals, q(a | b) = q(a, b) / q(b), so that the chain rule and Bayes' 
 every law. Vectors are computed by components: ``squared_norm`` adds over them, any other vector formula
 stands for one of them.
 
+What a value takes for granted beyond the declared domains (a divisor that is not 0, a sum that is not shorter than
+nothing) is collected beside it, as ``Premise``.
 """
 
 from __future__ import annotations
 
-import re
+from contextlib import contextmanager
+from typing import NamedTuple
 
 import sympy as sp
+from sympy.core.function import AppliedUndef
 
 from lib.notebook.formulas.concrete import Definitions, concrete, linear
 from lib.notebook.formulas.expression import (
@@ -34,13 +38,16 @@ from lib.notebook.formulas.expression import (
     Repeat,
     Span,
     Symbol,
-    replace,
+    children,
     walk,
     wrap,
 )
-from lib.notebook.formulas.gaussian import expectation, integrate, marginal, normal
+from lib.notebook.formulas.gaussian import expectation, integrate, normal, standard_mean
 from lib.notebook.formulas.language import bound_by
-from lib.notebook.formulas.points import at, point
+from lib.notebook.formulas.printing import latex
+from lib.notebook.formulas.signs import Signs
+from lib.notebook.formulas.sums import Sums, at_least, index_of, turned
+from lib.notebook.formulas.unknown import RULED, Average, PartialSum, derivative, marginal, outermost, unknown
 
 ASSUMPTIONS = {
     "real": {"real": True},
@@ -51,13 +58,67 @@ ASSUMPTIONS = {
 }
 
 
+GE, NE = r"\ge", r"\ne"
+
+
 class OpenLength(ValueError):
     """A span such as x[1:T] whose length is not a number."""
+
+
+class Premise(NamedTuple):
+    """Something taken for granted: of an expression a relation to 0, or a sentence that must be said in any case."""
+
+    about: object
+    text: str
+    relation: str = ""
+
+
+def compared(index: dict, value: int, sign: str) -> str:
+    """LaTeX of "index sign value" with no letter subtracted: T - n - 1 against 0 is T against n + 1."""
+    left = {s: n for s, n in index.items() if s is not None and n > 0}
+    right = {s: -n for s, n in index.items() if s is not None and n < 0}
+    if not left and sign == NE:
+        left, right, index, value = right, {}, {None: -index[None]}, -value
+    return rf"{latex(index_of(left | {None: 0}))} {sign} {latex(index_of(right | {None: value - index[None]}))}"
+
+
+def with_ranges(e: Expression, ranges: dict | None = None):
+    """Every part of ``e`` with the ranges of the letters of the sums around it."""
+    ranges = ranges or {}
+    yield e, ranges
+    inside = {**ranges, e.index: (e.first, e.last)} if isinstance(e, Repeat) else ranges
+    for part in children(e):
+        yield from with_ranges(part, inside)
 
 
 def has_vectors(e: Expression) -> bool:
     """Whether a vector occurs anywhere in ``e``."""
     return any(getattr(part, "vector", False) for part in walk(e))
+
+
+def is_vector(e: Expression) -> bool:
+    """Whether ``e`` stands for a vector, component by component; ``ValueError`` where a number is added to one."""
+    if isinstance(e, (Symbol, Call)):
+        return e.vector
+    if isinstance(e, Add):
+        kinds = {is_vector(term) for term in e.terms if not isinstance(term, Number)}
+        if len(kinds) > 1:
+            raise ValueError(f"{e!r} adds a number to a vector")
+        return True in kinds
+    if isinstance(e, Mul):
+        vectors = [factor for factor in e.factors if is_vector(factor)]
+        if len(vectors) > 1:
+            raise ValueError(f"{e!r} is a product of vectors; write squared_norm, or components")
+        return bool(vectors)
+    if isinstance(e, Div):
+        return is_vector(e.top) or is_vector(e.bottom)
+    if isinstance(e, Grad_):
+        return is_vector(e.body) or e.variable.vector
+    if isinstance(e, Pow):
+        return is_vector(e.base)
+    if isinstance(e, Apply):
+        return is_vector(e.body) and e.name != "squared_norm"
+    return is_vector(e.body) if isinstance(e, (Neg, Group, Expect_, Integral_, Repeat)) else False
 
 
 class Algebra:
@@ -66,12 +127,16 @@ class Algebra:
     def __init__(self, definitions: Definitions, sizes: dict | None = None, dimension: int = 1):
         self.definitions, self.sizes, self.dimension = definitions, sizes or {}, dimension
         self.symbols: dict[sp.Symbol, tuple[Symbol, int]] = {}  # what was typed, and which component
-        self.domains: dict[sp.Symbol, str] = {}
+        self.domains: dict[sp.Basic, str] = {}
+        self.signs, self.sums = Signs(self.domains), Sums(self)
         self.opening: list = []
+        self.ranges: dict[Symbol, tuple] = {}  # of the letters of sums that are being worked out
+        self.premises: set[Premise] = set()
         self.open = False  # whether a value holds a law or a sum of which only some rules are known
 
     def value(self, e: Expression) -> sp.Expr:
         """The sympy value of a formula (of a vector: its first component), or a ``ValueError``."""
+        is_vector(e)
         return self.of(concrete(e, self.sizes), 0)
 
     def of(self, e: Expression, i: int) -> sp.Expr:
@@ -81,31 +146,76 @@ class Algebra:
                 raise ValueError(f"where: the definition of {e!r} leads back to itself")
             self.opening.append(e)
             try:
-                return self.of(concrete(formula, self.sizes), i)
+                value = self.of(concrete(formula, self.sizes), i)
             finally:
                 self.opening.pop()
+            self.in_domain(e, value)
+            return value
         return getattr(self, f"_on_{type(e).__name__.strip('_').lower()}")(e, i)
 
     def atom(self, e: Symbol, i: int = 0) -> sp.Symbol:
         """The sympy symbol of one component of a typed symbol; its domain and origin are remembered."""
         if isinstance(e, Span):
             raise OpenLength(f"sizes: {e!r} has no known length; give values of {e.last!r}, such as (2, 3, 4)")
-        found = sp.Symbol(f"{e!r}" + (f".{i}" if e.vector else ""), **ASSUMPTIONS[e.domain])
+        free = e.name.startswith("running·") or (e in self.ranges and not self.from_one(e))
+        assumed = {"integer": True} if free else ASSUMPTIONS[e.domain]
+        found = sp.Symbol(f"{e!r}" + (f".{i}" if e.vector else ""), **assumed)
         self.symbols[found], self.domains[found] = (e, i), e.domain
         return found
 
     def components(self, e: Expression) -> range:
-        """The components to be added up in a formula: one, unless there is a vector in it."""
-        return range(self.dimension) if has_vectors(e) else range(1)
+        """The components to be added up in a formula: one, unless it is a vector."""
+        return range(self.dimension) if is_vector(e) else range(1)
 
-    # ---- logarithms
+    def assume(self, about, text: str, relation: str = "") -> None:
+        """Takes something for granted that is not known to hold everywhere."""
+        self.premises.add(Premise(about, text, relation))
+
+    def shown(self, e: sp.Expr, typed: Expression) -> str:
+        """LaTeX of a value; where unknown functions are in it, of what was typed."""
+        if e.has(AppliedUndef, *RULED):
+            return latex(typed)
+        return sp.latex(e, symbol_names={s: latex(t) for s, (t, _) in self.symbols.items()}, order="none")
+
+    # ---- signs and logarithms
 
     def positive(self, e: sp.Expr) -> bool:
-        """Whether ``e`` is positive on the domain of its symbols: known to sympy, or seen at four samples."""
-        if e.is_positive or e.is_negative:
-            return bool(e.is_positive)
-        values = [at(e, point(e, self.domains, seed)) for seed in range(4)]
-        return all(v.is_real and v > 0 for v in values)
+        """Whether ``e`` is known to be positive on the domain of its symbols."""
+        return self.signs.positive(e)
+
+    def surely_positive(self, e: Expression, value: sp.Expr) -> bool:
+        """Whether a typed formula of this value is positive: by its value, or built of positive parts."""
+        if self.positive(value):
+            return True
+        if isinstance(e, Repeat) and (e.kind == "product" or at_least(linear(e.last - e.first), 0, self.ranges)):
+            with self.inside_of(e):
+                return self.surely_positive(e.body, self.of(e.body, 0))
+        if isinstance(e, (Mul, Div)):
+            parts = e.factors if isinstance(e, Mul) else (e.top, e.bottom)
+            return all(self.surely_positive(part, self.of(part, 0)) for part in parts)
+        if isinstance(e, (Group, Integral_, Expect_)):
+            return self.surely_positive(e.body, self.of(e.body, 0))
+        if isinstance(e, (Symbol, Density, Call)) and (formula := self.definitions.of(e)) is not None:
+            formula = concrete(formula, self.sizes)
+            return self.surely_positive(formula, value)
+        return False
+
+    def need_nonzero(self, e: Expression, value: sp.Expr) -> None:
+        """Takes for granted that a divisor is not 0, factor by factor, where that is not known."""
+        for base, _ in self.split(sp.factor(value) if not value.is_Atom else value):
+            base = base.as_base_exp()[0]
+            if base is not sp.E and not self.signs.nonzero(base) and not self.surely_positive(e, base):
+                self.assume(base, self.shown(base, e), r"\ne")
+
+    def need_positive(self, e: Expression, value: sp.Expr, strict: bool = True) -> None:
+        """Takes for granted that what stands under a logarithm or a root is positive, where that is not known."""
+        if not self.surely_positive(e, value) and (strict or not self.signs.never_negative(value)):
+            self.assume(value, self.shown(value, e), ">" if strict else r"\ge")
+
+    def spread(self, e: Expression, variance: sp.Expr) -> None:
+        """Says that a variance is taken to be positive, where that is not known."""
+        if not self.surely_positive(e, variance):
+            self.assume(("variance", variance), rf"where ${self.shown(variance, e)} > 0$")
 
     def split(self, e: sp.Expr) -> list[tuple[sp.Expr, sp.Expr]]:
         """Factors (base, power) of a product, each base positive on the domain; what is not stays in one
@@ -114,9 +224,9 @@ class Algebra:
         pairs, rest = [], sp.Integer(1)
         for factor in sp.Mul.make_args(e):
             base, power = factor.as_base_exp()
-            if isinstance(factor, sp.exp):
+            if isinstance(factor, sp.exp) and factor.exp.is_real:
                 pairs.append((sp.E, factor.exp))
-            elif power.is_number and base.is_Mul:
+            elif power.is_number and base.is_Mul and (power.is_Integer or self.positive(base)):
                 pairs += [(b, p * power) for b, p in self.split(base)]
             elif self.positive(base):
                 pairs.append((base, power))
@@ -127,6 +237,14 @@ class Algebra:
     def log(self, e: sp.Expr) -> sp.Expr:
         """log e as a sum over the factors of e."""
         return sp.Add(*(p if b is sp.E else p * sp.log(b) for b, p in self.split(e)))
+
+    def in_domain(self, e: Expression, value: sp.Expr) -> None:
+        """``ValueError`` where a definition cannot lie in the declared domain of what it defines."""
+        domain = e.domain if isinstance(e, (Symbol, Call)) else "positive"
+        parts = {"positive": (value,), "unit": (value, 1 - value), "integer": (value,)}.get(domain, ())
+        whole = domain != "integer" or value.is_integer is not False
+        if domain == "noise" or not whole or any(self.signs.sign_of(part) == -1 or part == 0 for part in parts):
+            raise ValueError(f"where: {e!r} is declared {domain}, and {value} is not")
 
     # ---- one method a kind of formula
 
@@ -152,19 +270,31 @@ class Algebra:
         bottom = self.of(e.bottom, i)
         if bottom == 0:
             raise ValueError(f"division by zero in {e!r}")
+        self.need_nonzero(e.bottom, bottom)
         return self.of(e.top, i) / bottom
 
     def _on_pow(self, e: Pow, i: int) -> sp.Expr:
-        return self.of(e.base, i) ** self.of(e.power, i)
+        base, power = self.of(e.base, i), self.of(e.power, i)
+        if power.is_integer:
+            if not self.signs.never_negative(power):
+                self.need_nonzero(e.base, base)
+        else:
+            self.need_positive(e.base, base, strict=not self.positive(power))
+        return base**power
 
     def _on_apply(self, e: Apply, i: int) -> sp.Expr:
         if e.name == "squared_norm":
             return sp.Add(*(self.of(e.body, k) ** 2 for k in self.components(e.body)))
-        return {"exp": sp.exp, "sqrt": sp.sqrt, "log": self.log}[e.name](self.of(e.body, i))
+        body = self.of(e.body, i)
+        if e.name != "exp":
+            self.need_positive(e.body, body, strict=e.name == "log")
+        return {"exp": sp.exp, "sqrt": sp.sqrt, "log": self.log}[e.name](body)
 
     def _on_call(self, e: Call, i: int) -> sp.Expr:
         args = [normal(self.of(a, k)) for a in e.args for k in self.components(a)]
-        return sp.Function(e.name + (f".{i}" if e.vector else ""), **ASSUMPTIONS[e.domain])(*args)
+        value = unknown(e.name + (f".{i}" if e.vector else ""), **ASSUMPTIONS[e.domain])(*args)
+        self.domains[value] = e.domain
+        return value
 
     def _on_density(self, e: Density, i: int) -> sp.Expr:
         self.open = True
@@ -175,102 +305,161 @@ class Algebra:
         total = sp.Integer(1)
         for k in self.components(e.at):
             mean, variance = self.of(e.mean, k), self.of(e.variance, k)
+            self.spread(e.variance, variance)
             total *= sp.exp(-((self.of(e.at, k) - mean) ** 2) / (2 * variance)) / sp.sqrt(2 * sp.pi * variance)
         return total
 
-    def integral(self, body: sp.Expr, variables: tuple) -> sp.Expr:
-        """The integral over all components of the variables, one after the other."""
-        for v in variables:
-            for x in self.bound(v):
-                body = integrate(body, x, self.positive)
-        return body
+    # ---- integrals, expectations, gradients
 
-    def bound(self, v: Symbol) -> list[sp.Symbol]:
-        """The components of a variable that an integral, expectation or gradient runs over."""
+    def bound(self, v: Symbol, *bodies: Expression) -> list[sp.Symbol]:
+        """The components of a variable that an integral, expectation or gradient over ``bodies`` runs over."""
         if self.definitions.of(v) is not None:
             raise ValueError(f"where: {v!r} is a variable of an integral or gradient, so it cannot be defined")
+        self.alone(v, *bodies)
         return [self.atom(v, k) for k in self.components(v)]
 
+    def alone(self, v: Expression, *bodies: Expression) -> None:
+        """x[t] beside x[s] may be one variable or two: notes that they are two, or, where s runs over a sum that may
+        hold t, raises ``ValueError``.
+        """
+        for part, ranges in (found for body in bodies for found in with_ranges(body)):
+            if not (isinstance(v, Symbol) and isinstance(part, Symbol) and part.name == v.name):
+                continue
+            if part.index is None or v.index is None or part.index == v.index:
+                continue
+            apart = linear(part.index - v.index)
+            back = {letter: -n for letter, n in apart.items()}
+            if len(apart) == 1 or at_least(apart, 1, ranges) or at_least(back, 1, ranges):
+                continue
+            if set(ranges) & set(apart):
+                raise ValueError(f"{v!r} may be one of the terms of a sum over {part!r}: take that term out first")
+            self.assume((v, part), f"for ${compared(apart, 0, NE)}$")
+
+    def whole_line(self, v: Symbol) -> None:
+        """``ValueError`` if a Gaussian over ``v`` would leave its domain."""
+        if v.domain not in ("real", "noise"):
+            raise ValueError(f"{v!r} is declared {v.domain}, and the Gaussian integral runs over all real numbers")
+
+    def rule(self, name: str) -> None:
+        """Notes that a rule was used which unknown functions obey only if they are tame enough."""
+        tame = "unknown functions taken to be smooth and to grow slower than the Gaussian falls"
+        self.assume(name, {"parts": tame, "inside": "the derivative taken under the integral"}[name])
+
+    def integral(self, body: sp.Expr, over: list[sp.Symbol]) -> sp.Expr:
+        """The integral over all of these, one after the other."""
+        for x in over:
+            if self.symbols[x][0].domain not in ("real", "noise") and not body.has(AppliedUndef):
+                self.whole_line(self.symbols[x][0])
+            body = self.over_line(body, x)
+        return body
+
+    def over_line(self, body: sp.Expr, x: sp.Symbol) -> sp.Expr:
+        """The integral over one letter; that of an open sum is the sum of the integrals."""
+        parts = []
+        for term in sp.Add.make_args(sp.expand(body, power_exp=False, power_base=False, log=False)):
+            sums = [f for f in sp.Mul.make_args(term) if isinstance(f, PartialSum) and x in f.free_symbols]
+            if len(sums) == 1:
+                letter, end = self.sums.letter(sums[0].args[0]), self.sums.typed_end(sums[0])
+                inside = self.over_line(sums[0].args[0] * term / sums[0], x)
+                parts.append(self.sums.partial(inside, letter, end))
+                body -= term
+        return integrate(sp.expand(body, power_exp=False, power_base=False, log=False) if parts else body, x, self.positive, self.rule) + sp.Add(*parts)
+
     def _on_integral(self, e: Integral_, i: int) -> sp.Expr:
-        return self.integral(self.of(e.body, i), e.variables)
+        return self.integral(self.of(e.body, i), [x for v in e.variables for x in self.bound(v, e.body)])
 
     def _on_expect(self, e: Expect_, i: int) -> sp.Expr:
         law = Normal_(e.over, wrap(0), wrap(1)) if isinstance(e.over, Symbol) else e.over
-        return self.average(self.of(e.body, i), law, i)
+        body = self.of(e.body, i)
+        if isinstance(e.over, Symbol):
+            self.independent(e.over, body)
+        return self.average(body, law, i, e.body)
 
     def _on_kl(self, e: KL_, i: int) -> sp.Expr:
-        return self.average(self.log(self.of(e.first, i)) - self.log(self.of(e.second, i)), e.first, i)
+        self.proper(e.second)
+        body = self.log(self.of(e.first, i)) - self.log(self.of(e.second, i))
+        return self.average(body, e.first, i, e.second)
 
-    def average(self, body: sp.Expr, law: Expression, i: int) -> sp.Expr:
+    def proper(self, law: Expression) -> None:
+        """``ValueError`` where the parameters of a Gaussian law hold its own variable."""
+        formula = None if isinstance(law, Normal_) else self.definitions.of(law)
+        law = law if formula is None else concrete(formula, self.sizes)
+        if isinstance(law, Normal_):
+            own = {self.atom(law.at, k) for k in self.components(law.at)} if isinstance(law.at, Symbol) else set()
+            held = [self.of(part, k) for part in (law.mean, law.variance) for k in self.components(law.at)]
+            if any(own & part.free_symbols for part in held):
+                raise ValueError(f"over: the law of {law.at!r} depends on {law.at!r} itself")
+
+    def independent(self, noise: Symbol, body: sp.Expr) -> None:
+        """Notes which unknown functions are taken not to depend on a noise that stands beside them."""
+        letters = {self.atom(noise, k) for k in self.components(noise)}
+        if body.free_symbols & letters:
+            for call in outermost(body, (AppliedUndef,)):
+                if not call.free_symbols & letters and call.args and not call.func.__name__.startswith("density "):
+                    text = rf"taking ${latex(noise)}$ to be independent of the arguments of ${latex.name(call.func.__name__.split('.')[0])}$"
+                    self.assume((noise, call.func), text)
+
+    def average(self, body: sp.Expr, law: Expression, i: int, typed: Expression) -> sp.Expr:
         """The expectation of ``body``: over a Normal by its moments where they do, else by integration."""
         variables = bound_by(law)
+        self.proper(law)
+        over = [x for v in variables for x in self.bound(v, typed)]
         normal_law = law if isinstance(law, Normal_) else self.definitions.of(law)
         if isinstance(normal_law, Normal_) and variables == (normal_law.at,):
+            self.whole_line(normal_law.at)
             result = body
-            for k, x in enumerate(self.bound(normal_law.at)):  # one component after the other
+            for k, x in enumerate(over):  # one component after the other
                 mean, variance = (self.of(part, k) for part in (normal_law.mean, normal_law.variance))
+                self.spread(normal_law.variance, variance)
                 result = result if result is None else expectation(result, x, mean, variance)
             if result is not None:
                 return result
-        return self.integral(self.of(law, i) * body, variables)
+        return self.integral(self.of(law, i) * body, over)
 
     def _on_grad(self, e: Grad_, i: int) -> sp.Expr:
-        return sp.diff(self.of(e.body, i), self.bound(e.variable)[i])
+        if e.variable.domain == "integer":
+            raise ValueError(f"variable: no derivative by the integer {e.variable!r}")
+        return derivative(self.of(e.body, i), self.bound(e.variable, e.body)[i if e.variable.vector else 0], self.inside)
+
+    def inside(self, part: sp.Expr, x: sp.Symbol) -> sp.Expr:
+        """The derivative of an integral, a sum or a product of open length."""
+        if not isinstance(part, Average):
+            return self.sums.derivative(part, x)
+        letter, body = part.args
+        self.rule("inside")
+        slope = derivative(body, x, self.inside)
+        if letter.name.startswith("standard·"):
+            return standard_mean(slope, letter, self.rule)
+        return integrate(slope, letter, self.positive, self.rule)
 
     # ---- sums and products whose length is a symbol
 
+    @contextmanager
+    def inside_of(self, e: Repeat):
+        """Inside the body of a sum: its letter has a range."""
+        before = self.ranges
+        self.ranges = {**before, e.index: (e.first, e.last)}
+        try:
+            yield
+        finally:
+            self.ranges = before
+
+    def from_one(self, letter: Symbol) -> bool:
+        """Whether the letter of a sum starts at 1 or later."""
+        others = {s: r for s, r in self.ranges.items() if s != letter}
+        return at_least(linear(self.ranges[letter][0]), 1, others)
+
     def _on_repeat(self, e: Repeat, i: int) -> sp.Expr:
-        r"""$\sum_{t=a}^{b} f(t) = S_f(b) - S_f(a-1)$, where of $S_f$ only $S_f(n+1) = S_f(n) + f(n+1)$ is
-        known.
-        """
-        body = self.of(e.body, i)
-        if e.kind == "product":
-            body = self.log(body)
-        self.open = True
-        high, low = linear(e.last), linear(e.first - 1)
-        total = sp.Integer(0)
-        for term in sp.Add.make_args(sp.expand(body, power_exp=False, power_base=False, log=False)):
-            inner = [f for f in sp.Mul.make_args(term) if self.offsets(f, e.index) is not None]
-            inside = sp.Mul(*inner)
-            if not inner:
-                total += term * (self.of(concrete(e.last - e.first + 1), i))
-                continue
-            shift = max(self.offsets(inside, e.index), default=0)
-            letter = self.running(inside)
-            inside = self.moved(inside, e.index, letter - shift)
-            for sign, end in ((1, high), (-1, low)):
-                end = {**end, None: end[None] + shift}
-                total += sign * (term / sp.Mul(*inner)) * self.antidifference(inside, letter, end)
-        return sp.exp(total) if e.kind == "product" else total
-
-    def running(self, e: sp.Expr) -> Symbol:
-        """The letter over which the sum of ``e`` runs, named by depth: the typed letter does not matter."""
-        depth = max((int(n) for s in e.free_symbols for n in re.findall(r"running (\d+)", s.name)), default=-1)
-        return Symbol(f"running {depth + 1}", "integer")
-
-    def offsets(self, e: sp.Expr, index: Symbol) -> list[int] | None:
-        """The k of all x[index + k] inside ``e``; None if ``index`` does not occur at all."""
-        typed = [self.symbols[s][0] for s in e.free_symbols if s in self.symbols]
-        found = [linear(s.index)[None] for s in typed if s.index is not None and index in linear(s.index)]
-        return found if found or index in typed else None
-
-    def moved(self, e: sp.Expr, index: Symbol, to: Expression) -> sp.Expr:
-        """``e`` with ``index`` replaced."""
-        table = {
-            s: self.of(concrete(replace(typed, {index: to})), i)
-            for s in e.free_symbols
-            if s in self.symbols
-            for typed, i in [self.symbols[s]]
-        }
-        return e.xreplace(table)
-
-    def antidifference(self, f: sp.Expr, index: Symbol, end: dict) -> sp.Expr:
-        """S_f at ``end``, written as S_f at the letters of ``end`` alone plus or minus a few values of f."""
-        steps = end[None]
-        base = wrap(0)
-        for letter, count in end.items():
-            base = base if letter is None else base + count * letter
-        known = range(1, steps + 1) if steps > 0 else range(steps + 1, 1)
-        extra = sp.Add(*(self.moved(f, index, base + k) for k in known))
-        start = sp.Function("partial sum")(f, self.of(concrete(base), 0))
-        return start + (extra if steps > 0 else -extra)
+        e = turned(e)
+        room = linear(e.last - e.first)
+        if not at_least(room, -1, self.ranges):
+            if len(room) == 1 or set(room) & set(self.ranges):
+                raise ValueError(f"{e!r}: its last place may come before its first")
+            self.assume((e.first, e.last), f"for ${compared(room, -1, GE)}$")
+        with self.inside_of(e):
+            body = self.of(e.body, i)
+            self.open = True
+            value = self.sums.value(e, body)
+        if self.surely_positive(e, value):
+            self.signs.facts.add(value)
+        return value

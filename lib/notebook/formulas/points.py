@@ -7,12 +7,12 @@ import random
 import sympy as sp
 from sympy.core.function import AppliedUndef
 
+from lib.notebook.formulas.unknown import RULED, outermost
+
 
 def unknowns(e: sp.Expr) -> set:
-    """The outermost parts of ``e`` about which nothing is known: unknown functions and their derivatives."""
-    if isinstance(e, (AppliedUndef, sp.Derivative, sp.Subs)):
-        return {e}
-    return set().union(*map(unknowns, e.args)) if e.args else set()
+    """The outermost parts of ``e`` about which nothing is known: functions, integrals, open sums."""
+    return outermost(e, (AppliedUndef, *RULED))
 
 
 def draw(name: str, domain: str, seed: int) -> sp.Rational:
