@@ -11,9 +11,11 @@ from lib.notebook.formulas import (
     KL,
     Expect,
     Grad,
+    Integral,
     Law,
     Normal,
     Sum,
+    brace,
     every,
     exp,
     family,
@@ -33,6 +35,7 @@ z, mu = symbols("z mu")
 sigma = symbol("sigma", "positive")
 q, p = Normal(z, mu, sigma**2), Normal(z, 0, 1)
 half = frac(1, 2)
+RELATIONS = ["le", "leq", "leqslant", "ge", "lt", "approx", "equiv", "propto", "ne", "neq", "sim", "coloneqq"]
 
 
 def start(**settings) -> Derivation:
@@ -370,6 +373,48 @@ def test_two_things_that_look_alike_are_refused(first, second):
     with pytest.raises(ValueError, match=message):
         d.step(first, because="A lemma.", detail=lemma)
     assert len(d.lines) == 1
+
+
+@pytest.mark.parametrize("sign", [*"=<>≤≥≈≡≠∝∼", *(rf"\{name}" for name in RELATIONS)])
+def test_labels_and_letters_hold_no_relation(sign):
+    half_mu = half * mu**2
+    d = Derivation(half_mu, name="d")
+    for start, line, message in (
+        (half_mu, brace(half_mu, f"{sign} 0"), "label: wanted a name .* write the value as a step"),
+        (mu, symbol("mu_0", latex=f"x {sign} 0"), "latex: wanted a letter"),
+        (mu, family("x", latex=f"x {sign} 0")[1], "latex: wanted a letter"),
+        (mu, Law("p", latex=f"x {sign} p")(z), "latex: wanted a letter"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            d.step(line, because="?")
+        with pytest.raises(ValueError, match=message):
+            Derivation(start + line, name="d")
+
+
+def test_labels_and_letters_are_names():
+    for label in (r"\text{free of }\theta", "L_{t-1}", "-L_0", r"1\times1", "Q,K,V", r"\left(\text{old}\right)"):
+        Derivation(brace(mu, label), name="d")
+    for shown in (r"\nabla\log p(x_t\mid c-1)", r"x_{t-1}", r"\bar\alpha'", r"\epsilon_\varnothing"):
+        Derivation(symbol("y", latex=shown), name="d")
+    for shown in ("a + b", "-a"):
+        with pytest.raises(ValueError, match="latex: wanted a letter"):
+            Derivation(symbol("y", latex=shown), name="d")
+    for named_log in (symbol("log"), function("log")(z), Law("KL")(z), family("exp")[1]):
+        with pytest.raises(ValueError, match=r"name: .* has a fixed meaning"):
+            Derivation(named_log, name="d")
+
+
+def test_a_symbol_named_pi_is_not_the_constant():
+    area = Integral(exp(-(z**2)), z)
+    for weight in symbol("pi", "positive"), symbol("pi"), family("pi", "unit")[1], function("pi", "positive")(mu):
+        with pytest.raises(WrongStep):
+            Derivation(area, name="d").step(sqrt(weight), because="?")
+        with pytest.raises(WrongStep):
+            Derivation(log(weight**2) / 2, name="d").step(frac(114, 100), because="?", relation=">=")
+    for weight in symbol("pi", "positive"), function("pi")(mu):
+        with pytest.raises(ValueError, match="two things: the constant pi and the "):
+            Derivation(pi * weight, name="d")
+    Derivation(area, name="d").step(sqrt(pi), because="The bell.")
 
 
 def test_what_a_refused_step_held_is_not_remembered():

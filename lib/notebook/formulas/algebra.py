@@ -39,7 +39,7 @@ from lib.notebook.formulas.expression import (
     wrap,
 )
 from lib.notebook.formulas.gaussian import expectation, integrate, marginal, normal
-from lib.notebook.formulas.language import bound_by
+from lib.notebook.formulas.language import bound_by, pi
 from lib.notebook.formulas.points import at, point
 
 ASSUMPTIONS = {
@@ -134,7 +134,7 @@ class Algebra:
         return sp.Rational(e.value.numerator, e.value.denominator)
 
     def _on_symbol(self, e: Symbol, i: int) -> sp.Expr:
-        return sp.pi if e.name == "pi" and e.index is None else self.atom(e, i)
+        return sp.pi if e == pi else self.atom(e, i)
 
     def _on_group(self, e: Group, i: int) -> sp.Expr:
         return self.of(e.body, i)

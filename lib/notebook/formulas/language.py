@@ -37,10 +37,6 @@ from lib.notebook.formulas.expression import (
 )
 
 DOMAINS = ("real", "positive", "unit", "integer", "noise")
-TAKEN = ("pi", "exp", "log", "sqrt", "squared_norm", "KL")  # these names mean something already
-RELATION = re.compile(
-    r"[=<>≤≥≈≡≠≃≅∝∼]|\\[a-zA-Z]*(eq|sim|approx|equiv|propto|cong)|\\(le|ge|ne|lt|gt|ll|gg)(?![a-zA-Z])"
-)
 
 
 def symbol(name: str, domain: str = "real", latex: str | None = None) -> Symbol:
@@ -49,27 +45,13 @@ def symbol(name: str, domain: str = "real", latex: str | None = None) -> Symbol:
     ``domain`` says which values it takes: ``real``, ``positive``, ``unit`` (strictly between 0 and 1),
     ``integer`` or ``noise`` (a standard normal, independent of all else). Names print as usual: ``mu``,
     ``sigma_q``, ``betatilde`` ($\tilde\beta$), ``alphabar``, ``xhat``; ``latex`` overrides. Raises
-    ``ValueError`` for another domain, an empty name or one that means something already, such as ``pi``, and
-    where ``latex`` is no letter but a sum or a relation.
+    ``ValueError`` for another domain or an empty name.
     """
     if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z]\w*", name):
         raise ValueError(f"name: wanted a word of letters, digits and underscores, got {name!r}")
-    if name in TAKEN:
-        raise ValueError(f"name: {name} has a fixed meaning, wanted another name")
-    if latex is not None:
-        _letter(latex)
     if domain not in DOMAINS:
         raise ValueError(f"domain: wanted one of {', '.join(DOMAINS)}, got {domain!r}")
     return Symbol(name, domain, latex=latex)
-
-
-def _letter(latex: str) -> None:
-    """``ValueError`` unless ``latex`` can stand for one thing."""
-    outside, before = latex, None
-    while isinstance(outside, str) and outside != before:
-        outside, before = re.sub(r"\{[^{}]*\}|\([^()]*\)", "", outside), outside
-    if not isinstance(latex, str) or not latex.strip() or RELATION.search(latex) or re.search(r"[-+*/]", outside):
-        raise ValueError(f"latex: wanted a letter, no sum and no relation, got {latex!r}")
 
 
 def symbols(names: str, domain: str = "real") -> tuple[Symbol, ...]:
@@ -99,7 +81,7 @@ class family:
     """
 
     def __init__(self, name: str, domain: str = "real", latex: str | None = None, vector: bool = False):
-        self.base = Symbol(symbol(name, domain, latex).name, domain, vector=vector, latex=latex)
+        self.base = Symbol(symbol(name, domain).name, domain, vector=vector, latex=latex)
 
     def __getitem__(self, index) -> Expression:
         if isinstance(index, slice):
@@ -121,7 +103,7 @@ def function(name: str, domain: str = "real", vector: bool = False):
 
 # ------------------------------------------------------------ operations
 
-pi = Symbol("pi", "positive")  # the one symbol of this name: ``symbol`` refuses it
+pi = Symbol("pi", "constant")  # not symbol("pi"), which is a letter like any other
 
 
 def _variables(name: str, *variables, kinds: tuple = (Symbol,)) -> None:
@@ -163,13 +145,11 @@ def bracket(body) -> Expression:
 def brace(body, label: str) -> Expression:
     r"""``body`` with an underbrace and a name in LaTeX: ``brace(KL(...), "L_T")``.
 
-    Nobody checks a label, so one with a relation (=, <, \approx...) is a ``ValueError``: what ``body`` is
-    worth is said by a step.
+    Nobody checks a label, so a derivation refuses one with a relation (=, <, \approx...) in it: what ``body``
+    is worth is said by a step.
     """
     if not isinstance(label, str) or not label.strip():
         raise ValueError(f"label: wanted LaTeX text, got {label!r}")
-    if RELATION.search(label):
-        raise ValueError(f"label: wanted a name without a relation, got {label!r}; write the value as a step instead")
     return Group(wrap(body), label)
 
 

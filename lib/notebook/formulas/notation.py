@@ -8,9 +8,43 @@ from __future__ import annotations
 import re
 
 from lib.notebook.formulas.concrete import Definitions, concrete, number_in, same_place
-from lib.notebook.formulas.expression import Call, Density, Expression, Grad_, Span, Symbol, children, replace, walk
+from lib.notebook.formulas.expression import (
+    Call,
+    Density,
+    Expression,
+    Grad_,
+    Group,
+    Span,
+    Symbol,
+    children,
+    replace,
+    walk,
+)
 from lib.notebook.formulas.language import pi
 from lib.notebook.formulas.printing import latex
+
+TAKEN = ("exp", "log", "sqrt", "squared_norm", "KL")  # names that mean something already
+RELATION = re.compile(
+    r"[=<>≤≥≈≡≠≃≅∝∼]|\\[a-zA-Z]*(eq|sim|approx|equiv|propto|cong)|\\(le|ge|ne|lt|gt|ll|gg)(?![a-zA-Z])"
+)
+
+
+def no_claim(part: Expression) -> None:
+    """``ValueError`` where the label of a brace, a name or its LaTeX says more than a name can."""
+    label = part.label if isinstance(part, Group) else None
+    if label and RELATION.search(label):
+        raise ValueError(f"label: wanted a name without a relation, got {label!r}; write the value as a step instead")
+    if not isinstance(part, (Symbol, Call, Density)):
+        return
+    name = part.law if isinstance(part, Density) else part.name
+    if name in TAKEN:
+        raise ValueError(f"name: {name} has a fixed meaning, wanted another name")
+    shown = part.latex if isinstance(part, Symbol) else part.shown if isinstance(part, Density) else None
+    outside, before = shown or "", None
+    while outside != before:
+        outside, before = re.sub(r"\{[^{}]*\}|\([^()]*\)", "", outside), outside
+    if RELATION.search(shown or "") or re.search(r"[-+*/]", outside):
+        raise ValueError(f"latex: wanted a letter, no sum and no relation, got {shown!r}")
 
 
 class Letters:
@@ -22,13 +56,15 @@ class Letters:
 
     def read(self, formulas) -> Letters:
         """These letters and those of ``formulas``; ``ValueError`` where one print would stand for two things,
-        or one name for two kinds of symbol.
+        or one name for two kinds of symbol, and as in ``no_claim``.
         """
         more = Letters()
         more.names, more.prints = dict(self.names), dict(self.prints)
         for formula in formulas:
             for part in named(formula):
-                more.add(part)
+                no_claim(part)
+                if not isinstance(part, Group):
+                    more.add(part)
         return more
 
     def joined(self, other: Letters) -> Letters:
@@ -53,12 +89,12 @@ class Letters:
 
 
 def named(e: Expression):
-    """Every symbol, call and density in ``e``; a span by its ends."""
+    """Every symbol, call, density and group in ``e``; a span by its ends."""
     if isinstance(e, Span):
         for end in (e.first, e.last):
             yield from named(Symbol(e.family.name, e.family.domain, end, e.family.vector, e.family.latex))
         return
-    if isinstance(e, (Symbol, Call, Density)):
+    if isinstance(e, (Symbol, Call, Density, Group)):
         yield e
     for part in children(e):
         yield from named(part)
@@ -88,8 +124,8 @@ def prints(part: Expression) -> list[tuple[str, tuple]]:
 def described(part: Expression) -> str:
     """A symbol, function or law in words."""
     if isinstance(part, Symbol):
-        kind = f"{part.domain} {'vector' if part.vector else 'symbol'} {part!r}"
-        return f"the {kind}" + (f" shown as {part.latex}" if part.latex else "")
+        kind = part.domain if part == pi else f"{part.domain} {'vector' if part.vector else 'symbol'}"
+        return f"the {kind} {part!r}" + (f" shown as {part.latex}" if part.latex else "")
     return f"the {'function' if isinstance(part, Call) else 'law'} {identity(part)[1]}"
 
 
