@@ -414,6 +414,10 @@ def test_a_symbol_named_pi_is_not_the_constant():
     for weight in symbol("pi", "positive"), function("pi")(mu):
         with pytest.raises(ValueError, match="two things: the constant pi and the "):
             Derivation(pi * weight, name="d")
+    with pytest.raises(ValueError, match=r"a density is of what can vary, got q\(z \| pi\)"):
+        Derivation(Law("q")(z | pi), name="d")
+    with pytest.raises(ValueError, match="first: wanted a density of what can vary"):
+        KL(Normal(pi, 0, 1), Normal(pi, 0, 1))
     Derivation(area, name="d").step(sqrt(pi), because="The bell.")
 
 

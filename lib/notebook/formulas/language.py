@@ -179,6 +179,8 @@ def KL(first, second) -> Expression:
     for name, law in (("first", first), ("second", second)):
         if not isinstance(law, (Density, Normal_)):
             raise ValueError(f"{name}: wanted a density or a Normal, got {law!r}")
+    if pi in bound_by(first):
+        raise ValueError(f"first: wanted a density of what can vary, got one of the constant {pi!r}")
     if set(bound_by(first)) != set(bound_by(second)):
         raise ValueError(f"second: wanted a density of {list(bound_by(first))}, got one of {list(bound_by(second))}")
     return KL_(first, second)

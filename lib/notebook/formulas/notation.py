@@ -36,6 +36,8 @@ def no_claim(part: Expression) -> None:
         raise ValueError(f"label: wanted a name without a relation, got {label!r}; write the value as a step instead")
     if not isinstance(part, (Symbol, Call, Density)):
         return
+    if isinstance(part, Density) and pi in (*part.left, *part.right):
+        raise ValueError(f"a density is of what can vary, got {part!r} of the constant {pi!r}")
     name = part.law if isinstance(part, Density) else part.name
     if name in TAKEN:
         raise ValueError(f"name: {name} has a fixed meaning, wanted another name")
