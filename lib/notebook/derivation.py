@@ -23,9 +23,10 @@ up to a factor, or a term, free of these: what is free of them is not checked, s
 ``"law"`` (equal in distribution, for sums of independent ``noise``).
 
 Definitions. ``where={beta[t]: 1 - alpha[t], q(z | x): Normal(z, mu, sigma**2)}`` is displayed under
-"Given". A key with a bare index holds for the letter t and for 1, 2, 3... in its place. ``other.proved``
-is the finished derivation ``other`` as a definition of its first line by its last, for keys that are
-symbols, densities or calls.
+"Given". A key with a bare index holds for the letter t and for 1, 2, 3... in its place; two definitions of
+one thing are refused. ``given=[other]`` takes the finished derivation ``other`` for granted: its definitions,
+and its first line (a symbol, density or call) as defined by its last. Whatever ``other`` needed must hold
+here, too: it has the same laws and dimension, no sizes, and no step of it was only tested.
 
 Laws. With ``laws=[p, q]`` lines about distributions are checked exactly on random finite models, where
 every sum can be carried out; ``sizes={T: (2, 3, 4)}`` says which lengths of a chain to try::
@@ -36,6 +37,15 @@ every sum can be carried out; ``sizes={T: (2, 3, 4)}`` says which lengths of a c
     elbo.step(Expect(log(p(x, z) / p(z | x)), over=q(z | x)), because=r"$p(x, z) = p(z\mid x)\,p(x)$.")
 
     chain = Law("q", x[0], every(t, 1, T, x[t] | x[t - 1]))     # chain(x[1:T] | x[0]), chain(x[t - 1] | x[t])
+
+Text and formulas
+-----------------
+Checked are the lines: formulas, with the relation between them. They are displayed from the record of what was
+checked, and one print stands for one thing: two symbols, functions or laws of one derivation that look alike, or
+two symbols of one name, are a ``ValueError``. So is a gradient, or ``of``, by a parameter that stands only in a
+name, as in epsilon_theta(x): it must be an argument. Reasons, titles and labels of braces are text; no one checks
+them, not even their $math$. What a part is worth is therefore said in a line, and a label with a relation in it
+is refused.
 
 How a line is checked
 ---------------------
@@ -51,11 +61,13 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from lib.notebook.formulas.checker import Checker
 from lib.notebook.formulas.exact import Refused
-from lib.notebook.formulas.expression import Call, Expression, Symbol, wrap
-from lib.notebook.formulas.law import Law
+from lib.notebook.formulas.expression import Call, Density, Expression, Symbol, wrap
+from lib.notebook.formulas.law import Law, every
+from lib.notebook.formulas.notation import Letters, no_contradiction, no_hidden_parameter
 from lib.notebook.formulas.printing import plain
 from lib.notebook.formulas.rendering import RELATIONS, bundle
 
@@ -107,9 +119,10 @@ class Derivation:
     """A chain of checked lines, displayed as a numbered list with reasons; see the head of this file.
 
     ``name`` is a word, unique in its chapter, used in messages and in the page's anchors. ``title`` is
-    displayed, in plain words with ``$math$``. ``laws``, ``where``, ``sizes`` are explained above;
+    displayed, in plain words with ``$math$``. ``laws``, ``where``, ``sizes``, ``given`` are explained above;
     ``dimension`` is an integer symbol that stands for the number of components of the vectors. Raises
-    ``ValueError`` for arguments of another kind.
+    ``ValueError`` for arguments of another kind, for contradictory definitions or laws, and where two things
+    look alike.
     """
 
     def __init__(
@@ -122,16 +135,25 @@ class Derivation:
         where: dict | None = None,
         sizes: dict | None = None,
         dimension: Symbol | None = None,
+        given=(),
     ):
         if not isinstance(name, str) or not name.replace("-", "").isalnum():
             raise ValueError(f"name: wanted a word of letters, digits and hyphens, got {name!r}")
         if title:
             _text("title", title)
         laws = (laws,) if isinstance(laws, Law) else tuple(laws)
-        self.name, self.title, self.laws = name, title, laws
-        self.where = {key: wrap(formula) for key, formula in (where or {}).items()}
-        self.checker = Checker(self.laws, where, sizes, dimension)
-        self.lines = [Line("1", wrap(start), "")]
+        pairs = [(key, wrap(formula)) for key, formula in (where or {}).items()]
+        for other in given:
+            pairs += _premises(other, laws, dimension)
+        self.name, self.title, self._laws, self._sizes = name, title, laws, dict(sizes or {})
+        self._where = dict(pairs)
+        self.checker = Checker(laws, self._where, sizes, dimension)
+        no_contradiction(pairs)
+        for k, law in enumerate(laws):
+            if any(law.name == other.name and law.factors is not other.factors for other in laws[:k]):
+                raise ValueError(f"laws: two laws are named {law.name}, wanted one")
+        self._lines = [Line("1", wrap(start), "")]
+        self._letters = Letters().read([self.last, *(e for pair in pairs for e in pair), *_densities(laws)])
         for made in _recordings:
             made.append(self)
 
@@ -148,15 +170,20 @@ class Derivation:
         of = of if isinstance(of, tuple) else (of,)
         if bool(of) != (relation in ("propto", "const")) or not all(isinstance(v, (Symbol, Call)) for v in of):
             raise ValueError(f"of: wanted symbols with propto and const, else nothing, got {of!r} with {relation!r}")
-        before, new = self.lines[-1], wrap(expression)
-        number = str(len(self.lines) + 1)
+        before, new = self._lines[-1], wrap(expression)
+        number = str(len(self._lines) + 1)
         lemma = detail if isinstance(detail, Derivation) else None
+        letters = self._letters.read((new, *of))
+        if lemma is not None:
+            letters = letters.joined(lemma._letters)
+            no_contradiction([*self.where.items(), *lemma.where.items()])
         small, previous = [], before.expression
         for k, item in enumerate(() if lemma else detail, start=1):
             if not isinstance(item, tuple) or len(item) not in (2, 3):
                 raise ValueError(f"detail: wanted pairs (formula, reason), got {item!r}")
             inner, reason, sign = wrap(item[0]), item[1], item[2] if len(item) == 3 else "="
             _text("detail reason", reason)
+            letters = letters.read([inner])
             if sign not in ("=", relation):
                 raise ValueError(f"detail: wanted the relation = or {relation}, got {sign!r}")
             link = _Link(
@@ -171,13 +198,16 @@ class Derivation:
         if small and small[-1].expression != new:
             self._checked(_Link(previous, new, relation, of, (small[-1].number, number)), because)
         note = self._checked(_Link(before.expression, new, relation, of, (before.number, number)), because)
-        self.lines.append(Line(number, new, because, relation, of, before.expression, note, tuple(small), lemma))
+        self._lines.append(Line(number, new, because, relation, of, before.expression, note, tuple(small), lemma))
+        self._letters = letters
 
     def check(self, previous: Expression, expression: Expression, relation: str = "=", of: tuple = ()) -> str | None:
         """Judges one step without appending it: None if proved, a note if tested; raises ``Refused``,
         ``ValueError``.
         """
-        return self.checker.check(previous, wrap(expression), relation, of)
+        expression = wrap(expression)
+        no_hidden_parameter((previous, expression), of, self.checker.definitions)
+        return self.checker.check(previous, expression, relation, of)
 
     def _checked(self, link: _Link, because: str) -> str | None:
         try:
@@ -194,6 +224,21 @@ class Derivation:
             raise WrongStep("\n".join(lines)) from None
 
     @property
+    def lines(self) -> tuple[Line, ...]:
+        """The displayed lines, all checked; only ``step`` adds one."""
+        return tuple(self._lines)
+
+    @property
+    def laws(self) -> tuple[Law, ...]:
+        """The laws under which the lines hold."""
+        return self._laws
+
+    @property
+    def where(self) -> MappingProxyType:
+        """The definitions under which the lines hold, those of ``given`` included."""
+        return MappingProxyType(self._where)
+
+    @property
     def steps(self) -> list[Line]:
         """Every checked line, the small ones included, in the order in which they are displayed."""
         return [step for line in self.lines[1:] for step in (*line.detail, line)]
@@ -205,21 +250,41 @@ class Derivation:
 
     @property
     def proved(self) -> dict:
-        """{first line: last line}, for ``where`` of another derivation; ``ValueError`` if some relation is
-        not "=".
+        """{first line: last line}, for ``where`` of another derivation; ``ValueError`` where it is no equation or holds
+        only under definitions, laws or premises: then ``given=[this]`` takes them over.
         """
-        if any(line.relation != "=" for line in self.lines[1:]):
-            raise ValueError(
-                f"{self.name} does not prove an equation: its relations are "
-                f"{[line.relation for line in self.lines[1:]]}"
-            )
-        return {self.lines[0].expression: self.last}
+        if self.where:
+            raise ValueError(f"{self.name} was proved under definitions; wanted given=[...], which takes them over")
+        return dict(_premises(self, (), None))
 
     def _repr_mimebundle_(self, include=None, exclude=None) -> dict:
         return bundle(self)
 
     def __repr__(self) -> str:
         return bundle(self)["text/plain"]
+
+
+def _densities(laws) -> list[Density]:
+    """The factors of the laws, as they are displayed."""
+    factors = [(law, f.factor if isinstance(f, every) else f) for law in laws for f in law.factors]
+    return [Density(law.name, *factor, law.latex or "") for law, factor in factors]
+
+
+def _premises(other: Derivation, laws: tuple, dimension: Symbol | None) -> list[tuple]:
+    """What ``other`` took for granted and what it proved, as definitions; ``ValueError`` if it proved no
+    equation, or not here.
+    """
+    if not isinstance(other, Derivation):
+        raise ValueError(f"given: wanted derivations, got {other!r}")
+    relations = [line.relation for line in other.lines[1:]]
+    if not relations or set(relations) != {"="}:
+        raise ValueError(f"given: {other.name} does not prove an equation, its relations are {relations}")
+    if not set(other.laws) <= set(laws) or other._sizes or other.checker.dimension not in (None, dimension):
+        raise ValueError(f"given: {other.name} holds for its own laws, sizes and dimension, wanted the same here")
+    if notes := [line.note for line in other.lines if line.note]:
+        raise ValueError(f"given: {other.name} was only tested ({notes[0]}), wanted a proof")
+    first, last = other.lines[0].expression, other.last
+    return [(key, formula) for key, formula in other.where.items() if key != first] + [(first, last)]
 
 
 def _text(name: str, value: str) -> None:

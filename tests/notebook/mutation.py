@@ -99,7 +99,7 @@ def spoiled(derivation, step, per_kind: int = 1) -> list:
     alike, laws = defaultdict(dict), {}
     for line in derivation.lines:
         for part in walk(line.expression):
-            if isinstance(part, Symbol) and part.name != "pi" and part.domain != "integer":
+            if isinstance(part, Symbol) and part.domain not in ("constant", "integer"):
                 alike[part.domain, part.vector][concrete(part)] = None
             if isinstance(part, Density):
                 laws[part.law] = part.shown

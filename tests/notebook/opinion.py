@@ -33,7 +33,7 @@ from lib.notebook.formulas.expression import (
     walk,
     wrap,
 )
-from lib.notebook.formulas.language import bound_by
+from lib.notebook.formulas.language import bound_by, pi
 
 
 class NoOpinion(Exception):
@@ -121,7 +121,7 @@ class Opinion:
             return at[e]
         if e in self.axes:
             return np.array([self.constant((e, k), "real") for k in range(3)]).reshape(self.along(e, 3))
-        return np.pi if e.name == "pi" else self.constant(e, e.domain)
+        return np.pi if e == pi else self.constant(e, e.domain)
 
     def group(self, e: Group, at):
         return self.value(e.body, at)

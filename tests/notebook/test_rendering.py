@@ -12,6 +12,7 @@ from lib.notebook.formulas import (
     bracket,
     exp,
     frac,
+    function,
     log,
     symbol,
     symbols,
@@ -100,3 +101,15 @@ def test_a_lemma_is_shown_in_every_form_and_its_anchors_differ_from_its_own_disp
     assert "<summary>Twice</summary>" in bundle["text/html"]
     anchors = re.findall(r'id="([^"]+)"', bundle["text/html"] + lemma._repr_mimebundle_()["text/html"])
     assert len(set(anchors)) == len(anchors) and "whole-2-lemma-2" in anchors
+
+
+def test_what_a_lemma_or_a_function_takes_for_granted_is_said():
+    y = symbol("y", "unit")
+    grown = function("g", "positive")
+    lemma = Derivation(mu * 2, name="lemma", where={mu: grown(y)})
+    d = Derivation(z, name="whole")
+    d.step(z + 0, because="Nothing.", detail=lemma)
+    bundle = d._repr_mimebundle_()
+    for shown in (bundle["text/latex"], bundle["text/html"].replace("&gt;", ">").replace("&lt;", "<")):
+        for fact in (r"\mu := g(y)", "g > 0", "0 < y < 1"):
+            assert fact in shown

@@ -43,7 +43,7 @@ from lib.notebook.formulas.expression import (
     wrap,
 )
 from lib.notebook.formulas.gaussian import expectation, integrate, normal, standard_mean
-from lib.notebook.formulas.language import bound_by
+from lib.notebook.formulas.language import bound_by, pi
 from lib.notebook.formulas.printing import latex
 from lib.notebook.formulas.signs import Signs
 from lib.notebook.formulas.sums import Sums, at_least, index_of, turned
@@ -130,6 +130,7 @@ class Algebra:
         self.domains: dict[sp.Basic, str] = {}
         self.signs, self.sums = Signs(self.domains), Sums(self)
         self.opening: list = []
+        self.defined: set = set()  # what was found to lie in its domain
         self.ranges: dict[Symbol, tuple] = {}  # of the letters of sums that are being worked out
         self.premises: set[Premise] = set()
         self.open = False  # whether a value holds a law or a sum of which only some rules are known
@@ -149,7 +150,9 @@ class Algebra:
                 value = self.of(concrete(formula, self.sizes), i)
             finally:
                 self.opening.pop()
-            self.in_domain(e, value)
+            if e not in self.defined:
+                self.defined.add(e)
+                self.in_domain(e, value)
             return value
         return getattr(self, f"_on_{type(e).__name__.strip('_').lower()}")(e, i)
 
@@ -252,7 +255,7 @@ class Algebra:
         return sp.Rational(e.value.numerator, e.value.denominator)
 
     def _on_symbol(self, e: Symbol, i: int) -> sp.Expr:
-        return sp.pi if e.name == "pi" and e.index is None else self.atom(e, i)
+        return sp.pi if e == pi else self.atom(e, i)
 
     def _on_group(self, e: Group, i: int) -> sp.Expr:
         return self.of(e.body, i)

@@ -103,7 +103,13 @@ def function(name: str, domain: str = "real", vector: bool = False):
 
 # ------------------------------------------------------------ operations
 
-pi = Symbol("pi", "positive")
+pi = Symbol("pi", "constant")  # not symbol("pi"), which is a letter like any other
+
+
+def _variables(name: str, *variables, kinds: tuple = (Symbol,)) -> None:
+    """``ValueError`` unless all are of these kinds, and no constant."""
+    if not variables or any(not isinstance(v, kinds) or v == pi for v in variables):
+        raise ValueError(f"{name}: wanted symbols that can vary, got {variables!r}")
 
 
 def frac(top, bottom) -> Expression:
@@ -137,7 +143,11 @@ def bracket(body) -> Expression:
 
 
 def brace(body, label: str) -> Expression:
-    r"""``body`` with an underbrace and a name in LaTeX: ``brace(KL(...), "L_T")``."""
+    r"""``body`` with an underbrace and a name in LaTeX: ``brace(KL(...), "L_T")``.
+
+    Nobody checks a label, so a derivation refuses one with a relation (=, <, \approx...) in it: what ``body``
+    is worth is said by a step.
+    """
     if not isinstance(label, str) or not label.strip():
         raise ValueError(f"label: wanted LaTeX text, got {label!r}")
     return Group(wrap(body), label)
@@ -159,7 +169,7 @@ def Expect(body, over) -> Expression:
     r"""$\mathbb E_{over}[body]$; ``over`` is a density ``q(z | x)``, a ``Normal(z, ...)`` or a noise."""
     if not isinstance(over, (Density, Normal_)) and not (isinstance(over, Symbol) and over.domain == "noise"):
         raise ValueError(f"over: wanted a density, a Normal or a noise symbol, got {over!r}")
-    if isinstance(over, Normal_) and not isinstance(over.at, Symbol):
+    if isinstance(over, Normal_) and (not isinstance(over.at, Symbol) or over.at == pi):
         raise ValueError(f"over: a Normal of a variable, got a Normal of {over.at!r}")
     return Expect_(wrap(body), over)
 
@@ -169,6 +179,8 @@ def KL(first, second) -> Expression:
     for name, law in (("first", first), ("second", second)):
         if not isinstance(law, (Density, Normal_)):
             raise ValueError(f"{name}: wanted a density or a Normal, got {law!r}")
+    if pi in bound_by(first):
+        raise ValueError(f"first: wanted a density of what can vary, got one of the constant {pi!r}")
     if set(bound_by(first)) != set(bound_by(second)):
         raise ValueError(f"second: wanted a density of {list(bound_by(first))}, got one of {list(bound_by(second))}")
     return KL_(first, second)
@@ -176,8 +188,7 @@ def KL(first, second) -> Expression:
 
 def Integral(body, *variables) -> Expression:
     """The integral over the whole range of each variable."""
-    if not variables or not all(isinstance(v, (Symbol, Span)) for v in variables):
-        raise ValueError(f"variables: wanted at least one symbol, got {variables!r}")
+    _variables("variables", *variables, kinds=(Symbol, Span))
     return Integral_(wrap(body), variables)
 
 
@@ -200,6 +211,5 @@ def Product(body, index, first, last) -> Expression:
 
 def Grad(body, variable) -> Expression:
     r"""$\nabla_{variable}\,body$ for a scalar variable."""
-    if not isinstance(variable, Symbol):
-        raise ValueError(f"variable: wanted a symbol, got {variable!r}")
+    _variables("variable", variable)
     return Grad_(wrap(body), variable)

@@ -1,7 +1,10 @@
 r"""Formulas as LaTeX, for the page, and as plain text, for error messages; the typed order is kept.
 
-Brackets appear where precedence or the eye needs them: around a sum inside a product, around a sum on the
-right of another sum (the author grouped it), around a logarithm or a big operator that more factors follow.
+Whoever reads the print finds the formula that was typed, and so checked. Brackets appear where precedence or
+the eye needs them: around a sum inside a product, around a sum on the right of another sum (the author
+grouped it), around a logarithm or a big operator that more factors follow, around a product behind a
+gradient, around a power of brackets behind a gradient or a logarithm, around what starts with a minus unless
+it stands in front. The eye takes an underbrace for no bracket, so these stand inside it.
 
 """
 
@@ -97,6 +100,9 @@ class Latex:
     def _power(self, base: str, power: str) -> str:
         return f"{base}^{{{power}}}"
 
+    def _brace(self, text: str, label: str) -> str:
+        return rf"\underbrace{{{text}}}_{{{label}}}"
+
     def _operator(self, sign: str, below: str, above: str = "") -> str:
         return rf"\{sign}_{{{below}}}" + (f"^{{{above}}}" if above else "")
 
@@ -104,10 +110,13 @@ class Latex:
         """The sign of a sum or product with its ends."""
         return self._operator({"sum": "sum", "product": "prod"}[kind], f"{index}={first}", last) + " "
 
-    def _product(self, parts: list[str]) -> str:
+    def _product(self, parts: list[str], seen: list[str]) -> str:
+        """The factors side by side; ``seen`` are they without underbraces. A dot keeps numbers apart, and a
+        number from a fraction, which would be read as a mixed number.
+        """
         text = parts[0]
-        for part in parts[1:]:
-            if part[0].isdigit() or (re.match(r"\\frac", part) and re.match(r"\d+$", text)):
+        for part, before, after in zip(parts[1:], seen, seen[1:]):
+            if after[0].isdigit() or (re.match(r"\\frac", after) and re.search(r"\d$", before)):
                 text += r" \cdot "
             elif text[-1] in ")]}" and re.match(r"\\math|[a-zA-Z]|\\", part):
                 text += r"\,"
@@ -115,6 +124,10 @@ class Latex:
                 text += " "
             text += part
         return text
+
+    def _tight(self, text: str) -> str:
+        """An index or an exponent without blanks, save between a command and a letter."""
+        return re.sub(r"(\\[A-Za-z]+ (?=[A-Za-z]))| ", lambda found: found[1] or "", text)
 
     def name(self, text: str, latex: str | None = None) -> str:
         """A name as displayed."""
@@ -133,61 +146,115 @@ class Latex:
         """The formula as text."""
         return getattr(self, f"_on_{type(e).__name__.strip('_').lower()}")(e)
 
-    def _inner(self, e: Expression, last: bool = True) -> str:
-        """``e`` as a factor: bracketed if it is a sum, or if its operator would swallow the factors after
-        it.
-        """
-        swallows = isinstance(e, (Repeat, Integral_, Grad_)) or (isinstance(e, Apply) and e.name == "log")
-        return self._brackets(self(e)) if isinstance(e, Add) or (swallows and not last) else self(e)
+    def _seen(self, e: Expression) -> Expression:
+        """``e`` without its underbraces."""
+        return self._seen(e.body) if isinstance(e, Group) and e.label is not None else e
 
-    def _under(self, e: Expression) -> str:
-        """``e`` as an argument written without brackets, as in log x: bracketed unless it is one block."""
-        return self._brackets(self(e)) if isinstance(e, (Add, Mul, Neg)) else self(e)
+    def _minus(self, e: Expression, braces: bool = True) -> bool:
+        """Whether the print of ``e`` starts with a minus, which ``braces`` finds under a brace, too."""
+        e = self._seen(e) if braces else e
+        if isinstance(e, Div):
+            return not isinstance(e.top, Add) and self._minus(e.top, braces=False)
+        if isinstance(e, Add):
+            return not isinstance(e.terms[0], Add) and self._minus(e.terms[0], braces)
+        if isinstance(e, Mul) and not isinstance(e.factors[0], Neg):
+            first, last = e.factors[0], len(e.factors) == 1
+            return not self._loose(first, last) and self._minus(first, braces)
+        return isinstance(e, (Neg, Mul))
+
+    def _ends(self, e: Expression) -> list[Expression]:
+        """``e`` and what stands at the end of its print, its last factor or the body of its operator, from the
+        outside in.
+        """
+        e = self._seen(e)
+        if isinstance(e, Mul):
+            return [e, *self._ends(e.factors[-1])]
+        operator = isinstance(e, (Neg, Repeat, Grad_)) or (isinstance(e, Apply) and e.name == "log")
+        return [e, *self._ends(e.body)] if operator else [e]
+
+    def _swallows(self, e: Expression) -> bool:
+        """Whether the print of ``e`` ends in an operator that would swallow factors after it."""
+        return any(
+            re.search(r"\\(log|nabla|sum|prod|int)\b", self.name(part.name, part.latex))
+            if isinstance(part, Symbol)
+            else isinstance(part, (Repeat, Integral_, Grad_)) or (isinstance(part, Apply) and part.name == "log")
+            for part in self._ends(e)
+        )
+
+    def _loose(self, e: Expression, last: bool) -> bool:
+        """Whether a factor falls apart without brackets: a sum, or what would swallow the factors after it."""
+        return isinstance(self._seen(e), Add) or (self._swallows(e) and not last)
+
+    def _block(self, e: Expression) -> bool:
+        """Whether ``e`` needs no brackets under an exponent."""
+        if isinstance(e, Symbol):
+            return "^" not in self.name(e.name, e.latex) and not self._swallows(e)
+        return isinstance(e, Number) or (isinstance(e, Group) and e.label is None) or getattr(e, "name", "") == "sqrt"
+
+    def _raised(self, e: Expression) -> bool:
+        """Whether ``e`` is a power of brackets, so that g(x)^2 could be the square of g(x), or g of x^2."""
+        return isinstance(e, Pow) and (isinstance(e.base, Group) or not self._block(e.base))
+
+    def _bracketed(self, e: Expression, needed: bool = True) -> str:
+        """``e`` in brackets, if they are needed."""
+        if not needed:
+            return self(e)
+        if isinstance(e, Group) and self._seen(e) is not e:
+            return self._brace(self._bracketed(e.body), e.label)
+        return self._brackets(self(e))
+
+    def _inner(self, e: Expression, last: bool = True) -> str:
+        """``e`` as a factor, or behind a minus or a big operator."""
+        return self._bracketed(e, self._loose(e, last) or self._minus(e))
+
+    def _under(self, e: Expression, *loose: type) -> str:
+        """``e`` behind an operator of one block, as in log x: bracketed unless it is one, so if ``loose``."""
+        seen = self._seen(e)
+        return self._bracketed(e, isinstance(seen, (Add, Mul, *loose)) or self._minus(seen) or self._raised(seen))
 
     def _on_number(self, e: Number) -> str:
         return str(e.value)
 
     def _on_symbol(self, e: Symbol) -> str:
-        return self._symbol(e, self(e.index).replace(" ", "") if e.index is not None else "")
+        return self._symbol(e, self._tight(self(e.index)) if e.index is not None else "")
 
     def _on_span(self, e: Span) -> str:
-        return self._symbol(e, f"{self(e.first)}:{self(e.last)}".replace(" ", ""))
+        return self._symbol(e, self._tight(f"{self(e.first)}:{self(e.last)}"))
 
     def _on_given(self, e: Given) -> str:
         return self(e.left) + self.mid + self(e.right)
 
     def _on_add(self, e: Add) -> str:
-        text = self._inner(e.terms[0])
+        text = self._bracketed(e.terms[0], isinstance(e.terms[0], Add))
         for term in e.terms[1:]:
-            minus, term = (True, term.body) if isinstance(term, Neg) else (False, term)
-            shown = self._inner(term)
-            if not minus and shown.startswith("-"):
-                minus, shown = True, shown[1:]
-            elif minus and shown.startswith("-"):
-                shown = self._brackets(shown)
-            text += (" - " if minus else " + ") + shown
+            if isinstance(term, Neg):
+                text += " - " + self._inner(term.body)
+            elif isinstance(term, Add):
+                text += " + " + self._bracketed(term)
+            elif self._minus(term, braces=False):
+                text += " - " + self(term)[1:]
+            else:
+                text += " + " + self._bracketed(term, self._minus(term))
         return text
 
     def _on_neg(self, e: Neg) -> str:
-        shown = self._inner(e.body)
-        return "-" + (self._brackets(shown) if shown.startswith("-") else shown)
+        return "-" + self._inner(e.body)
 
     def _on_mul(self, e: Mul) -> str:
-        last = len(e.factors) - 1
-        shown = [self._inner(f, last=i == last) for i, f in enumerate(e.factors)]
-        return self._product([shown[0]] + [self._brackets(s) if s.startswith("-") else s for s in shown[1:]])
+        (first, *rest), minus = e.factors, isinstance(e.factors[0], Neg)
+        first = first.body if minus else first
+        shown = [self._bracketed(first, self._loose(first, not rest) or (minus and self._minus(first)))]
+        shown += [self._inner(f, last=f_last) for f, f_last in zip(rest, [False] * (len(rest) - 1) + [True])]
+        seen = [s if self._seen(f) is f else self(self._seen(f)) for f, s in zip((first, *rest), shown)]
+        return "-" * minus + self._product(shown, seen)
 
     def _on_div(self, e: Div) -> str:
-        top = self(e.top)
-        first = e.top.factors[0] if isinstance(e.top, Mul) else e.top
-        if isinstance(first, Neg):
-            return "-" + self._fraction(top[1:], self(e.bottom))
-        return self._fraction(top, self(e.bottom))
+        top, minus = self(e.top), not isinstance(e.top, Add) and self._minus(e.top, braces=False)
+        return "-" * minus + self._fraction(top[minus:], self(e.bottom))
 
     def _on_pow(self, e: Pow) -> str:
-        one_block = isinstance(e.base, (Symbol, Number, Group)) or (isinstance(e.base, Apply) and e.base.name == "sqrt")
         base = self(e.base)
-        return self._power(base if one_block else self._brackets(base), self(e.power).replace(" ", ""))
+        return self._power(base if self._block(e.base) else self._brackets(base), self._tight(self(e.power)))
 
     def _on_apply(self, e: Apply) -> str:
         if e.name == "sqrt":
@@ -227,40 +294,52 @@ class Latex:
     def _on_kl(self, e: KL_) -> str:
         return r"\mathrm{KL}" + self._brackets(self._bare(e.first) + self.bars + self._bare(e.second))
 
+    def _integrand(self, e: Expression) -> str:
+        """As ``_inner``, but an integral at the end is bracketed: whose variables are dx dy?"""
+        ends_in_integral = any(isinstance(part, Integral_) for part in self._ends(e))
+        return self._bracketed(e, ends_in_integral or self._loose(e, last=True) or self._minus(e))
+
     def _on_integral(self, e: Integral_) -> str:
-        return r"\int " + self._inner(e.body) + "".join(rf"\,\mathrm{{d}}{self(v)}" for v in e.variables)
+        return r"\int " + self._integrand(e.body) + "".join(rf"\,\mathrm{{d}}{self(v)}" for v in e.variables)
 
     def _on_repeat(self, e: Repeat) -> str:
         return self.big(e.kind, self(e.index), self(e.first), self(e.last)) + self._inner(e.body)
 
     def _on_grad(self, e: Grad_) -> str:
-        return rf"\nabla_{{{self(e.variable)}}} " + self._inner(e.body)
+        return rf"\nabla_{{{self(e.variable)}}} " + self._under(e.body)
 
     def _on_group(self, e: Group) -> str:
         if e.label is None:
             return self._brackets(self(e.body))
-        return rf"\underbrace{{{self(e.body)}}}_{{{e.label}}}"
+        return self._brace(self(e.body), e.label)
 
 
 class Plain(Latex):
     """Readable in a terminal, and close to what the author typed."""
 
     mid, bars = " | ", " || "
+    BLOCK = r"\w+(\[[^\]]*\])?"
 
     def _brackets(self, text: str, pair: str = "()") -> str:
         return pair[0] + text + pair[1]
 
     def _fraction(self, top: str, bottom: str) -> str:
         def block(text: str) -> str:
-            return text if re.fullmatch(r"\w+(\[[^\]]*\])?", text) else f"({text})"
+            return text if re.fullmatch(self.BLOCK, text) else f"({text})"
 
         return f"{block(top)}/{block(bottom)}"
 
     def _power(self, base: str, power: str) -> str:
-        return f"{base}**{power}"
+        return f"{base}**{power if re.fullmatch(self.BLOCK, power.removeprefix('-')) else f'({power})'}"
 
-    def _product(self, parts: list[str]) -> str:
+    def _product(self, parts: list[str], seen: list[str]) -> str:
         return "*".join(parts)
+
+    def _tight(self, text: str) -> str:
+        return re.sub(r" ([+-]) ", r"\1", text)
+
+    def _seen(self, e: Expression) -> Expression:
+        return e
 
     def name(self, text: str, latex: str | None = None) -> str:
         """A name as typed."""
@@ -272,7 +351,7 @@ class Plain(Latex):
 
     def big(self, kind: str, index: str, first: str, last: str) -> str:
         """The sign of a sum or product with its ends."""
-        return f"{kind}_{index}={first}..{last} "
+        return f"{kind}_{index}={self._tight(first)}..{self._tight(last)} "
 
     def _on_apply(self, e: Apply) -> str:
         return e.name + self._brackets(self(e.body))
@@ -288,10 +367,10 @@ class Plain(Latex):
         return f"KL({self._bare(e.first)} || {self._bare(e.second)})"
 
     def _on_integral(self, e: Integral_) -> str:
-        return "integral " + self._inner(e.body) + "".join(f" d{self(v)}" for v in e.variables)
+        return "integral " + self._integrand(e.body) + "".join(f" d{self(v)}" for v in e.variables)
 
     def _on_grad(self, e: Grad_) -> str:
-        return f"grad_{{{self(e.variable)}}} " + self._inner(e.body)
+        return f"grad_{{{self(e.variable)}}} " + self._under(e.body, Div)
 
     def _on_group(self, e: Group) -> str:
         return self._brackets(self(e.body))

@@ -14,7 +14,8 @@ import re
 import sys
 
 from lib.notebook.formulas.concrete import concrete
-from lib.notebook.formulas.expression import Density, Symbol, walk
+from lib.notebook.formulas.expression import Call, Density, Symbol, walk
+from lib.notebook.formulas.language import pi
 from lib.notebook.formulas.law import every
 from lib.notebook.formulas.printing import latex, plain
 
@@ -57,7 +58,9 @@ def _given(derivation) -> list[str]:
     found: dict[str, dict] = {}
     for e in formulas:
         for part in walk(e):
-            if isinstance(part, Symbol) and part.name != "pi":
+            if isinstance(part, Call) and part.domain in ("positive", "unit"):
+                found.setdefault(part.domain, {}).setdefault(latex.name(part.name), part)
+            if isinstance(part, Symbol) and part != pi:
                 found.setdefault(part.domain, {}).setdefault(latex(concrete(part)), part)
     if "positive" in found:
         sentences.append(f"${', '.join(found['positive'])} > 0$")
@@ -183,6 +186,14 @@ def _flat(derivation, prefix: str = ""):
         yield prefix + line.number, line
 
 
+def _with_lemmas(derivation):
+    """A derivation and those that are displayed inside it."""
+    yield derivation
+    for line in derivation.lines:
+        if line.lemma is not None:
+            yield from _with_lemmas(line.lemma)
+
+
 def _as_latex(derivation) -> str:
     rows, notes = [], _Notes()
     for number, line in _flat(derivation):
@@ -192,7 +203,8 @@ def _as_latex(derivation) -> str:
             mark = notes.mark(line.note)
             rows.append(rf"& \qquad\scriptsize\text{{{_tex_text(_reason(line))}}}" + (f"^{{{mark}}}" if mark else ""))
     rows += [rf"& \scriptsize{{}}^{{{notes.mark(t)}}}\text{{ {_tex_text(t)}}}" for t in notes.texts]
-    facts = [rf"& \scriptsize\text{{Given: {_tex_text(fact)}}}" for fact in _given(derivation)]
+    givens = dict.fromkeys(fact for part in _with_lemmas(derivation) for fact in _given(part))
+    facts = [rf"& \scriptsize\text{{Given: {_tex_text(fact)}}}" for fact in givens]
     return "$$\n\\begin{aligned}\n" + " \\\\\n".join([*facts, *rows]) + "\n\\end{aligned}\n$$"
 
 

@@ -35,14 +35,15 @@ class Signs:
         self.domains = domains
         self.facts: set = set()  # expressions known to be positive by what was typed
         self.known: dict = {}
+        self.letters: dict = {}
 
     def positive(self, e: sp.Expr) -> bool:
         """Whether ``e`` is positive everywhere."""
-        return bool(e.is_positive) or e in self.facts or self.sign(self.spread(e)) == (1, True)
+        return e in self.facts or self.sign(self.spread(e)) == (1, True)
 
     def nonzero(self, e: sp.Expr) -> bool:
         """Whether ``e`` is 0 nowhere."""
-        return bool(e.is_nonzero) or e in self.facts or self.sign(self.spread(e))[1]
+        return e in self.facts or self.sign(self.spread(e))[1]
 
     def never_negative(self, e: sp.Expr) -> bool:
         """Whether ``e`` is at least 0 everywhere."""
@@ -54,17 +55,19 @@ class Signs:
 
     def spread(self, e: sp.Expr) -> sp.Expr:
         """``e`` with its symbols written as functions of symbols that take every positive, or nonnegative, number."""
-        table = {}
-        for s in e.free_symbols:
-            if self.domains.get(s) == "unit":
-                p = sp.Dummy(s.name, positive=True)
-                table[s] = p / (1 + p)
-            elif s.is_integer and s.is_positive:
-                table[s] = 1 + sp.Dummy(s.name, nonnegative=True)
-        e = e.xreplace(table)
+        e = e.xreplace({s: self.letter(s) for s in e.free_symbols})
         roots = {p.base for p in e.atoms(sp.Pow) if p.base.is_Symbol and p.base.is_positive and p.exp.is_Rational}
         halves = {b for b in roots if any(p.base == b and p.exp.q == 2 for p in e.atoms(sp.Pow) if p.exp.is_Rational)}
-        return e.subs({b: sp.Dummy(b.name, positive=True) ** 2 for b in halves})
+        return e.subs({b: self.letter(b, root=True) ** 2 for b in halves}) if halves else e
+
+    def letter(self, s: sp.Symbol, root: bool = False) -> sp.Expr:
+        """What is written for a symbol, the same each time; with ``root`` the letter of which it is the square."""
+        key = (s, root)
+        if key not in self.letters:
+            unit, whole = self.domains.get(s) == "unit", s.is_integer and s.is_positive
+            p = sp.Dummy(s.name, **({"nonnegative": True} if whole else {"positive": True}))
+            self.letters[key] = p if root else p / (1 + p) if unit else 1 + p if whole else s
+        return self.letters[key]
 
     # ---- products of sums of one sign, and squares
 
@@ -76,8 +79,10 @@ class Signs:
 
     def find(self, e: sp.Expr) -> tuple[int, bool]:
         """The sign of ``e``."""
-        if e.is_nonnegative or e.is_nonpositive:
-            return (1 if e.is_nonnegative else -1), bool(e.is_nonzero)
+        if isinstance(e, sp.exp):
+            return (1, True) if e.exp.is_real else UNKNOWN
+        if not e.args or not (e.is_Add or e.is_Mul or e.is_Pow or e.func is sp.log):
+            return (1 if e.is_nonnegative else -1 if e.is_nonpositive else 0), bool(e.is_nonzero)
         if e.func is sp.log and self.sign(e.args[0]) == (1, True):
             return self.sign(e.args[0] - 1)
         if e.is_Mul:
@@ -85,6 +90,8 @@ class Signs:
             return sp.prod(s for s, _ in signs), all(strict for _, strict in signs)
         if e.is_Pow:
             sign, strict = self.sign(e.base)
+            if e.exp.is_real is not True:
+                return UNKNOWN
             return (1 if e.exp.is_even else sign if e.exp.is_odd or sign == 1 else 0), strict
         if not e.is_Add or length(e) > TERMS:
             return UNKNOWN

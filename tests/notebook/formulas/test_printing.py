@@ -1,7 +1,9 @@
 """What a formula looks like: as typed, with the brackets that its meaning needs and no others."""
 
+import contextlib
+
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lib.notebook.formulas import (
@@ -29,7 +31,9 @@ from lib.notebook.formulas import (
     vector,
 )
 from lib.notebook.formulas.concrete import concrete
+from lib.notebook.formulas.expression import wrap
 from lib.notebook.formulas.printing import latex, letter, plain
+from tests.notebook.formulas.reading import LatexReader, PlainReader, Unclear, meaning
 
 z, mu, a, b = symbols("z mu a b")
 sigma = symbol("sigma", "positive")
@@ -105,53 +109,79 @@ def test_indices_are_tidied_when_they_are_worked_out():
         x[1:]
 
 
-terms = st.recursive(
-    st.sampled_from([a, b, mu, sigma, x[1], 1 + a - a, frac(1, 2)]),
-    lambda inner: st.one_of(
-        st.tuples(inner, inner).map(lambda p: p[0] + p[1]),
-        st.tuples(inner, inner).map(lambda p: p[0] - p[1]),
-        st.tuples(inner, inner).map(lambda p: p[0] * p[1]),
-        st.tuples(inner, inner).map(lambda p: p[0] / p[1]),
-        inner.map(lambda e: e**2),
+# ------------------------------------------------------------ what is read is what was typed
+
+
+f, guess = function("f"), function("epsilon_theta")
+w, e = symbol("w", "positive"), noise("epsilon")
+p_of, q_of = p(a | b), q(z | x[t], x[t - 1])
+VOCABULARY = {s.name: s for s in (z, mu, a, b, sigma, w, e, t, T)}
+CALLED = {"x": x, "f": f, "q": q}
+PLAIN = VOCABULARY | CALLED | {"epsilon_theta": guess, "p": p}
+LATEX = {letter(name): s for name, s in VOCABULARY.items()} | CALLED | {r"\epsilon_{\theta}": guess, r"p_\theta": p}
+
+
+def larger(inner):
+    pairs = st.tuples(inner, inner)
+    return st.one_of(
+        pairs.map(lambda two: two[0] + two[1]),
+        pairs.map(lambda two: two[0] - two[1]),
+        pairs.map(lambda two: two[0] * two[1]),
+        pairs.map(lambda two: two[0] / two[1]),
+        st.tuples(inner, st.one_of(st.sampled_from([2, -1, frac(1, 2), -frac(1, 2), T - 1, mu * b]), inner)).map(
+            lambda two: two[0] ** two[1]
+        ),
         inner.map(lambda e: -e),
-        inner.map(log),
-        inner.map(sqrt),
-    ),
+        st.tuples(st.sampled_from([log, log, exp, sqrt, squared_norm, bracket, f]), inner).map(
+            lambda two: two[0](two[1])
+        ),
+        inner.map(lambda e: guess(e, t)),
+        inner.map(lambda e: brace(e, "L_{t-1}")),
+        inner.map(lambda e: Sum(e, t, 2, T - 1)),
+        inner.map(lambda e: Product(e, t, 1, T)),
+        inner.map(lambda e: Integral(e, z)),
+        inner.map(lambda e: Grad(e, a)),
+        st.tuples(inner, st.sampled_from([q_of, e, Normal(z, mu, sigma**2)])).map(
+            lambda two: Expect(two[0], over=two[1])
+        ),
+        pairs.map(lambda two: KL(Normal(z, two[0], 1), Normal(z, 0, two[1]))),
+        pairs.map(lambda two: Normal(z, *two)),
+    )
+
+
+formulas = st.recursive(
+    st.sampled_from([a, b, mu, w, x[t], x[t - 1], x[1], frac(1, 2), p_of, KL(p_of, p(a)), 1 - a, a * b, -a])
+    | st.integers(0, 12).map(wrap),
+    larger,
     max_leaves=8,
 )
 
 
-@given(terms)
-def test_brackets_are_balanced_and_plain_text_means_the_same(formula):
-    shown = latex(formula)
-    for opening, closing in ("{}", "()"):
-        assert shown.count(opening) == shown.count(closing)
-    names = {"a": 1.3, "b": 2.1, "mu": 0.7, "sigma": 1.9, "x": {1: 0.4}, "log": abs, "sqrt": abs}
-    try:
-        expected = computed(formula, names)
-    except ZeroDivisionError:
-        return
-    assert eval(plain(formula), {}, names) == pytest.approx(expected, rel=1e-6, abs=1e-6)
+@settings(max_examples=400)
+@given(formulas)
+def test_who_reads_a_printed_formula_finds_the_one_that_was_typed(formula):
+    assert meaning(PlainReader(plain(formula), PLAIN).read()) == meaning(formula), plain(formula)
+    assert meaning(LatexReader(latex(formula), LATEX).read()) == meaning(formula), latex(formula)
 
 
-def computed(e, names: dict) -> float:
-    """The value of a formula, reading its tree; log and sqrt stand for the absolute value."""
-    kind, parts = type(e).__name__, None
-    if kind == "Symbol":
-        return names["x"][1] if e.index is not None else names[e.name]
-    if kind == "Number":
-        return float(e.value)
-    if kind in ("Neg", "Apply"):
-        return -computed(e.body, names) if kind == "Neg" else abs(computed(e.body, names))
-    if kind == "Pow":
-        return computed(e.base, names) ** computed(e.power, names)
-    if kind == "Div":
-        return computed(e.top, names) / computed(e.bottom, names)
-    parts = [computed(part, names) for part in (e.terms if kind == "Add" else e.factors)]
-    total = 0.0 if kind == "Add" else 1.0
-    for part in parts:
-        total = total + part if kind == "Add" else total * part
-    return total
+@pytest.mark.parametrize(
+    ("text", "formula"),
+    [
+        (r"-\log w b", -log(w) * b),
+        (r"\nabla_{a} f(a) b", Grad(f(a) * b, a)),
+        (r"\nabla_{a} (a + b)^{2}", Grad(a + b, a) ** 2),
+        (r"\log(a + b)^{2}", log(a + b) ** 2),
+        (r"2 \frac{1}{2}", 2 * frac(1, 2)),
+        (r"a - \underbrace{b + z}_{L}", a - brace(b + z, "L")),
+        (r"\sum_{t=1}^{T} x_{t} b", Sum(x[t], t, 1, T) * b),
+        (r"\int -a\,\mathrm{d}z", Integral(-a, z)),
+    ],
+)
+def test_the_reader_of_these_tests_is_not_fooled(text, formula):
+    """Prints without the brackets that the formula needs: read as another, or as none."""
+    with contextlib.suppress(Unclear):
+        assert meaning(LatexReader(text, LATEX).read()) != meaning(formula)
+    assert meaning(LatexReader(latex(formula), LATEX).read()) == meaning(formula)
 
 
 def test_malformed_formulas_are_refused():
@@ -161,6 +191,9 @@ def test_malformed_formulas_are_refused():
         (lambda: symbol("x", "complex"), "domain: wanted"),
         (lambda: symbols(""), "names: wanted"),
         (lambda: brace(a, ""), "label: wanted"),
+        (lambda: Grad(pi, pi), "variable: wanted"),
+        (lambda: Integral(pi, pi), "variables: wanted"),
+        (lambda: Expect(z, over=Normal(pi, 0, 1)), "over: a Normal of a variable"),
         (lambda: Expect(z, over=a), "over: wanted"),
         (lambda: Expect(z, over=Normal(z + 1, 0, 1)), "over: a Normal of a variable"),
         (lambda: KL(q(z), a), "second: wanted a density"),

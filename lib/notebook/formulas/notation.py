@@ -1,0 +1,214 @@
+"""What stands for what in one derivation: one print for one thing, one definition for one thing, and no
+parameter that lives only in a name.
+
+"""
+
+from __future__ import annotations
+
+import re
+
+from lib.notebook.formulas.concrete import Definitions, concrete, number_in, same_place
+from lib.notebook.formulas.expression import (
+    Call,
+    Density,
+    Expression,
+    Grad_,
+    Group,
+    Span,
+    Symbol,
+    children,
+    replace,
+    walk,
+)
+from lib.notebook.formulas.language import pi
+from lib.notebook.formulas.printing import latex
+
+TAKEN = ("exp", "log", "sqrt", "squared_norm", "KL")  # names that mean something already
+RELATION = re.compile(
+    r"[=<>≤≥≈≡≠≃≅∝∼]|\\[a-zA-Z]*(eq|sim|approx|equiv|propto|cong)|\\(le|ge|ne|lt|gt|ll|gg)(?![a-zA-Z])"
+)
+
+
+def no_claim(part: Expression) -> None:
+    """``ValueError`` where the label of a brace, a name or its LaTeX says more than a name can."""
+    label = part.label if isinstance(part, Group) else None
+    if label and RELATION.search(label):
+        raise ValueError(f"label: wanted a name without a relation, got {label!r}; write the value as a step instead")
+    if not isinstance(part, (Symbol, Call, Density)):
+        return
+    if isinstance(part, Density) and pi in (*part.left, *part.right):
+        raise ValueError(f"a density is of what can vary, got {part!r} of the constant {pi!r}")
+    name = part.law if isinstance(part, Density) else part.name
+    if name in TAKEN:
+        raise ValueError(f"name: {name} has a fixed meaning, wanted another name")
+    shown = part.latex if isinstance(part, Symbol) else part.shown if isinstance(part, Density) else None
+    outside, before = shown or "", None
+    while outside != before:
+        outside, before = re.sub(r"\{[^{}]*\}|\([^()]*\)", "", outside), outside
+    if RELATION.search(shown or "") or re.search(r"[-+*/]", outside):
+        raise ValueError(f"latex: wanted a letter, no sum and no relation, got {shown!r}")
+
+
+class Letters:
+    """The symbols, functions and laws of one derivation, by name and by print."""
+
+    def __init__(self):
+        self.names: dict[tuple, tuple] = {}
+        self.prints: dict[str, tuple] = {}
+
+    def read(self, formulas) -> Letters:
+        """These letters and those of ``formulas``; ``ValueError`` where one print would stand for two things,
+        or one name for two kinds of symbol, and as in ``no_claim``.
+        """
+        more = Letters()
+        more.names, more.prints = dict(self.names), dict(self.prints)
+        for formula in formulas:
+            for part in named(formula):
+                no_claim(part)
+                if not isinstance(part, Group):
+                    more.add(part)
+        return more
+
+    def joined(self, other: Letters) -> Letters:
+        """The letters of both; ``ValueError`` as in ``read``."""
+        return self.read([part for _, part in other.prints.values()])
+
+    def add(self, part: Expression) -> None:
+        """Notes one symbol, call or density."""
+        kind, name, *nature = identity(part)
+        known, before = self.names.setdefault((kind, name), (nature, part))
+        if known != nature:
+            raise ValueError(
+                f"{name} names two things: {described(before)} and {described(part)}; give one of them another name"
+            )
+        for shown, thing in prints(part):
+            known, before = self.prints.setdefault(shown, (thing, part))
+            if known != thing:
+                raise ValueError(
+                    f"{shown} would stand for two things: {described(before)} and {described(part)}; "
+                    "give one of them another name or latex"
+                )
+
+
+def named(e: Expression):
+    """Every symbol, call, density and group in ``e``; a span by its ends."""
+    if isinstance(e, Span):
+        for end in (e.first, e.last):
+            yield from named(Symbol(e.family.name, e.family.domain, end, e.family.vector, e.family.latex))
+        return
+    if isinstance(e, (Symbol, Call, Density, Group)):
+        yield e
+    for part in children(e):
+        yield from named(part)
+
+
+def identity(part: Expression) -> tuple:
+    """(kind, name, and what all things of that name must have in common)."""
+    if isinstance(part, Symbol):
+        return "symbol" if part.index is None else "family", part.name, part.domain, part.vector, part.latex
+    if isinstance(part, Call):
+        return "function", part.name, part.domain, part.vector
+    return "law", part.law
+
+
+def prints(part: Expression) -> list[tuple[str, tuple]]:
+    """(what is displayed, what it stands for)."""
+    if isinstance(part, Symbol):
+        shown = latex(concrete(part))
+        stem = re.sub(r"_\{\d+\}$", "", shown)  # x_1 beside a family x would be taken for its member
+        member = [(f"{stem}_{{k}}", ("family" if part.index is not None else "symbols", stem))] if stem != shown else []
+        return [(shown, ("symbol", concrete(part))), *member]
+    if isinstance(part, Call):
+        return [(latex.name(part.name), ("function", part.name))]
+    return [(latex.name(part.law, part.shown), ("law", part.law))]
+
+
+def described(part: Expression) -> str:
+    """A symbol, function or law in words."""
+    if isinstance(part, Symbol):
+        kind = part.domain if part == pi else f"{part.domain} {'vector' if part.vector else 'symbol'}"
+        return f"the {kind} {part!r}" + (f" shown as {part.latex}" if part.latex else "")
+    return f"the {'function' if isinstance(part, Call) else 'law'} {identity(part)[1]}"
+
+
+# ------------------------------------------------------------ parameters in names
+
+
+def reached(e: Expression, definitions: Definitions, met: set | None = None):
+    """(part, whether it is defined) of ``e`` and of the definitions that it uses."""
+    met = set() if met is None else met
+    for part in walk(e):
+        formula = definitions.of(part) if isinstance(part, (Symbol, Call, Density)) else None
+        yield part, formula is not None
+        if formula is not None and part not in met:
+            met.add(part)
+            yield from reached(formula, definitions, met)
+
+
+def carries(part: Expression, variable: Symbol) -> bool:
+    r"""Whether the name or the print of ``part`` has ``variable`` below or above it, as \epsilon_\theta has
+    \theta, and it is no argument.
+    """
+    if not isinstance(part, (Symbol, Call, Density)) or concrete(part) == concrete(variable):
+        return False
+    arguments = part.args if isinstance(part, Call) else (*part.left, *part.right) if isinstance(part, Density) else ()
+    if concrete(variable) in map(concrete, arguments):
+        return False
+    name = part.law if isinstance(part, Density) else part.name
+    shown = latex(part) if isinstance(part, Symbol) else prints(part)[0][0]
+    small = re.search(r"[_^].*", shown)
+    sign = rf"(?<![A-Za-z\\]){re.escape(latex(variable))}(?![A-Za-z])"
+    return variable.name in name.split("_")[1:] or bool(small and re.search(sign, small[0]))
+
+
+def no_hidden_parameter(formulas, of: tuple, definitions: Definitions) -> None:
+    """``ValueError`` where a gradient or ``of`` is by a symbol that stands only in a name: whoever knows
+    nothing of the parameter takes f_theta(x) for free of theta.
+    """
+    for e in formulas:
+        for name, variable, body in [
+            *(("of", v, e) for v in of if isinstance(v, Symbol)),
+            *(("variable", part.variable, part.body) for part, _ in reached(e, definitions) if isinstance(part, Grad_)),
+        ]:
+            for part, defined in reached(body, definitions):
+                if not defined and carries(part, variable):
+                    raise ValueError(
+                        f"{name}: {part!r}, shown as {latex(part)}, carries {variable!r} only in its name; "
+                        f"a parameter must be an argument, as in f(x, {variable!r})"
+                    )
+
+
+# ------------------------------------------------------------ definitions
+
+
+def no_contradiction(pairs) -> None:
+    """``ValueError`` where two of the definitions (key, formula) give one thing two formulas, or one defines
+    a constant.
+    """
+    pairs = [(same_place(concrete(key)), concrete(formula)) for key, formula in pairs]
+    for key, formula in pairs:
+        if key == pi:
+            raise ValueError("where: pi is a constant, it cannot be defined")
+        for letter_, place in [(None, None), *places(key, pairs)]:
+            for other, its_formula in pairs:
+                if at_place(key, letter_, place) == other and at_place(formula, letter_, place) != its_formula:
+                    raise ValueError(
+                        f"where: {other!r} is defined twice, as {at_place(formula, letter_, place)!r} and as "
+                        f"{its_formula!r}"
+                    )
+
+
+def places(key: Expression, pairs):
+    """(bare index of ``key``, what a definition by it holds for and another key names: numbers from 1, letters)."""
+    found = [p.index for other, _ in pairs for p in walk(other) if isinstance(p, Symbol) and p.index is not None]
+    bare = {p.index for p in walk(key) if isinstance(p, Symbol) and isinstance(p.index, Symbol)}
+    known = [k for k in dict.fromkeys(found) if isinstance(k, Symbol) or (number_in(k) or 0) >= 1]
+    return [(t, k) for t in bare for k in known if k != t]
+
+
+def at_place(e: Expression, index: Symbol | None, place: Expression | None) -> Expression | None:
+    """``e`` with an index in the place of another, or None where that names one variable twice."""
+    try:
+        return concrete(e if index is None else replace(e, {index: place}))
+    except ValueError:
+        return None
