@@ -105,23 +105,27 @@ def column(values, depth: int) -> np.ndarray:
     return np.array(list(values), dtype=object).reshape(-1, *[1] * (depth + 1))
 
 
-def cubature(dimension: int, turned: bool) -> tuple[list, list]:
+def cubature(dimension: int, sphere: bool) -> tuple[list, list]:
     """Nodes and weights for a standard normal vector, exact for polynomials up to the fifth degree.
 
-    ``turned``: the same rule with its axes reflected at a skew plane, which differs where the rule is not exact.
+    ``sphere``: all nodes but the middle lie on one sphere. The two rules differ where they are not exact.
     """
-    axes = [np.array([mpf(i == j) for j in range(dimension)], dtype=object) for i in range(dimension)]
-    if turned:
-        skew = np.array([mpf(k + 1) for k in range(dimension)], dtype=object)
-        axes = [a - skew * (2 * (a @ skew) / (skew @ skew)) for a in axes]
-    root = mpmath.sqrt(3)
-    ends = [s * root * a for a in axes for s in (1, -1)]
+    n, axes = (
+        mpf(dimension),
+        [np.array([mpf(i == j) for j in range(dimension)], dtype=object) for i in range(dimension)],
+    )
+    end, corner = (n + 2, (n + 2) / 2) if sphere else (mpf(3), mpf(3))  # squares of coordinates
+    ends = [a * s * mpmath.sqrt(end) for a in axes for s in (1, -1)]
     pairs = [
-        root * (s * axes[i] + r * axes[j]) for i in range(dimension) for j in range(i) for s in (1, -1) for r in (1, -1)
+        (s * axes[i] + r * axes[j]) * mpmath.sqrt(corner)
+        for i in range(dimension)
+        for j in range(i)
+        for s in (1, -1)
+        for r in (1, -1)
     ]
-    nodes = [0 * axes[0], *ends, *pairs]
-    middle = mpf(dimension**2 - 7 * dimension + 18) / 18
-    return nodes, [middle] + [mpf(4 - dimension) / 18] * len(ends) + [mpf(1) / 36] * len(pairs)
+    at_end, at_corner = (4 - n) / (2 * end**2), 1 / (4 * corner**2)
+    middle = 1 - at_end * len(ends) - at_corner * len(pairs)
+    return [axes[0] * 0, *ends, *pairs], [middle] + [at_end] * len(ends) + [at_corner] * len(pairs)
 
 
 # ------------------------------------------------------------ one situation
@@ -378,8 +382,8 @@ class Opinion:
             raise NoOpinion("an expectation over a law of vectors")
         mean, deviation = self.value(law.mean, at), ROOT(POSITIVE(self.value(law.variance, at)))
         results = []
-        for turned in (False, True):
-            nodes, weights = cubature(self.dimension, turned)
+        for sphere in (False, True):
+            nodes, weights = cubature(self.dimension, sphere)
             points = np.array(nodes, dtype=object).reshape(len(nodes), *[1] * self.depth, self.dimension)
             self.depth += 1
             values = body({**at, law.at: points * deviation + mean})
