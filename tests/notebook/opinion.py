@@ -404,11 +404,11 @@ class Opinion:
 
     def scale(self, e: Expression):
         """The size of what may cancel: the terms of a sum, and the values whose difference makes a gradient."""
-        gradients = [part.body for part in walk(e) if isinstance(part, Grad_)]
-        while isinstance(e, (Group, Neg)):
+        inside = [self.scale(part.body) for part in walk(e) if isinstance(part, Grad_) and part is not e]
+        while isinstance(e, (Group, Neg, Grad_)):
             e = e.body
         terms = e.terms if isinstance(e, Add) else (e,)
-        return max(np.max(abs(self.value(part, {}))) for part in (*terms, *gradients))
+        return max(*(np.max(abs(self.value(term, {}))) for term in terms), *inside, 0)
 
     def difference(self, previous, new, relation: str, of) -> str:
         """Nothing if ``new`` stands in the relation to ``previous``, else the two values."""
