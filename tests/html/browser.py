@@ -69,13 +69,12 @@ def find_or_install() -> str:
 
 def _attempts() -> list[list[list[str]]]:
     """Ways to install a browser, best first, each a list of commands."""
-    playwright = [[sys.executable, "-m", "playwright", "install", "chromium"]]
+    attempts = [[[sys.executable, "-m", "playwright", "install", "chromium"]]]
     if os.geteuid() == 0 and shutil.which("apt-get"):
         install = ["apt-get", "install", "-y", "--no-install-recommends"]
-        return [[["apt-get", "update"], [*install, name]] for name in ("chromium-headless-shell", "chromium")] + [
-            playwright
-        ]
-    return [playwright]
+        for package in ("chromium", "chromium-headless-shell"):
+            attempts.insert(0, [["apt-get", "update"], [*install, package]])
+    return attempts
 
 
 def _quiet() -> dict[str, str]:

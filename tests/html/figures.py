@@ -121,12 +121,14 @@ def touched(page: Page) -> Iterator[Callable[[float, float], None]]:
         device.send("Input.dispatchTouchEvent", {"type": "touchStart", "touchPoints": [{"x": x, "y": y}]})
         device.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
 
-    page.set_viewport_size(PHONE)
-    device.send("Emulation.setDeviceMetricsOverride", {**PHONE, "deviceScaleFactor": 1, "mobile": True})
+    def measure(window: dict, mobile: bool) -> None:
+        device.send("Emulation.setDeviceMetricsOverride", {**window, "deviceScaleFactor": 1, "mobile": mobile})
+
+    measure(PHONE, mobile=True)
     device.send("Emulation.setTouchEmulationEnabled", {"enabled": True})
     try:
         yield tap
     finally:
         device.send("Emulation.setTouchEmulationEnabled", {"enabled": False})
-        page.set_viewport_size(DESKTOP)
+        measure(DESKTOP, mobile=False)
         device.detach()

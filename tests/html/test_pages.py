@@ -1,6 +1,7 @@
 """Every page of the book, opened in Chromium over http with nothing outside the book to be had.
 
-A page is opened once for all its tests. Each leaves it as it was, save the last two: `looks.thin` cannot be undone.
+A page is opened once for all its tests. Each leaves it as it was; those that would be slow on a long page come last, on
+what `looks.thin` leaves of it.
 """
 
 from types import SimpleNamespace
@@ -51,7 +52,13 @@ def visit(unfolded):
 
 
 @pytest.fixture(scope="module")
-def walked(unfolded):
+def thinned(unfolded):
+    """The open page with one of what looks alike in its code and formulas; its figures are whole."""
+    thin(unfolded.page)
+
+
+@pytest.fixture(scope="module")
+def walked(unfolded, thinned):
     """Every slider of the page, with what its figure shows at each of its values."""
     return walks(unfolded.page)
 
@@ -75,6 +82,11 @@ def test_fits_the_width_of_a_phone(visit):
         assert sideways(visit.page) == []
     finally:
         visit.page.set_viewport_size(DESKTOP)
+
+
+@with_animations
+def test_a_moving_picture_obeys_its_button(visit):
+    assert_obeys_its_button(visit.page, moves_at_first=True)
 
 
 @with_figures
@@ -116,7 +128,7 @@ def test_the_buttons_beside_a_slider_go_one_value_at_a_time(visit, walked):
 
 
 @with_figures
-def test_print_has_one_picture_and_no_controls(visit):
+def test_print_has_one_picture_and_no_controls(visit, thinned):
     with printed(visit.page):
         for figure in figures(visit.page):
             state(figure)
@@ -125,7 +137,7 @@ def test_print_has_one_picture_and_no_controls(visit):
 
 
 @with_figures
-def test_a_finger_moves_every_slider(visit):
+def test_a_finger_moves_every_slider(visit, thinned):
     with touched(visit.page) as tap:
         for figure, slider, walk in walks(visit.page):
             start(figure, slider)
@@ -133,13 +145,7 @@ def test_a_finger_moves_every_slider(visit):
             assert_moved(figure, slider, walk)
 
 
-@with_animations
-def test_a_moving_picture_obeys_its_button(visit):
-    assert_obeys_its_button(visit.page, moves_at_first=True)
-
-
 @pytest.mark.parametrize("mode", ["light", "dark"])
-def test_has_no_serious_fault_of_accessibility(visit, mode):
-    thin(visit.page)
+def test_has_no_serious_fault_of_accessibility(visit, thinned, mode):
     dress(visit.page, mode)
     assert serious_faults(visit.page, mode) == []
