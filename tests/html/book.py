@@ -39,6 +39,13 @@ def parsed(page: str) -> BeautifulSoup:
     return BeautifulSoup((BUILT / page).read_text(encoding="utf-8"), "html.parser")
 
 
+def pages_with(figure: str) -> list[str]:
+    """The pages that hold a figure of this class, as the text of the pages says; none before the book is built."""
+    built = [page for page in PAGES if (BUILT / page).exists()]
+    tag = re.compile(rf'<figure class="([^"]* )?{figure}[ "]')
+    return [page for page in built if tag.search((BUILT / page).read_text(encoding="utf-8"))]
+
+
 def title(document: str) -> str:
     """The heading of a page."""
     return parsed(f"{document}.html").select_one("article h1").find(string=True)

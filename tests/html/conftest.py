@@ -18,26 +18,36 @@ from tests.html.browser import FLAGS, find_or_install
 
 HERE = Path(__file__).parent
 PASSED = BUILT.parent / "passed"
+PASSED_ITSELF = pytest.StashKey[bool]()
 
 
 def pytest_addoption(parser):
     parser.addoption("--changed", action="store_true", help="leave out what passed before on the same page of the book")
 
 
+def scope(nodeid: str) -> str:
+    """What the tests have in common that are run one after the other: their file, and their page if they have one."""
+    file, _, test = nodeid.partition("::")
+    page = re.search(r"\[(\S+?\.html)", test)
+    return f"{file} {page[1]}" if page else file
+
+
 class ByPage(LoadScopeScheduling):
     """Hands the tests of a file on one page to one worker, and its other tests to one."""
 
     def _split_scope(self, nodeid):
-        file, _, test = nodeid.partition("::")
-        page = re.search(r"\[(\S+?\.html)", test)
-        return f"{file} {page[1]}" if page else file
+        return scope(nodeid)
 
 
 def pytest_xdist_make_scheduler(config, log):
     return ByPage(config, log)
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config, items):
+    """Puts the tests of a page next to each other, and leaves out what `--changed` need not open again."""
+    order = {found: place for place, found in enumerate(dict.fromkeys(scope(item.nodeid) for item in items))}
+    items.sort(key=lambda item: order[scope(item.nodeid)])
     if config.getoption("changed"):
         known = {item for item in items if HERE in item.path.parents and page_of(item) and note(item).exists()}
         items[:] = [item for item in items if item not in known]
@@ -46,8 +56,11 @@ def pytest_collection_modifyitems(config, items):
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item, call):
+    """Notes what passed, and only once nothing was found wrong after the test either."""
     report = yield
-    if report.when == "call" and report.passed and page_of(item):
+    if report.when == "call":
+        item.stash[PASSED_ITSELF] = report.passed
+    if report.when == "teardown" and report.passed and item.stash.get(PASSED_ITSELF, False) and page_of(item):
         PASSED.mkdir(parents=True, exist_ok=True)
         note(item).touch()
     return report

@@ -16,15 +16,34 @@ DRESS = """async mode => {
     await Promise.all(document.getAnimations().map(fade => fade.finished));
 }"""
 
-# axe-core takes milliseconds for each element with text, and highlighted code has thousands. Of the words that
-# look alike, in code of one kind, the first stays as it is; the others become part of the text around them.
-ONE_OF_EACH = """() => {
+# axe-core takes milliseconds for each element, and a chapter has tens of thousands: the words of highlighted code and
+# the signs of formulas. Of what looks alike to it the first stays as it is. The other words, in code of one kind,
+# become part of the text around them. A formula stays whole unless each of its elements is of a kind that an earlier
+# one had (by name, attributes without lengths, and text of its own where it is seen, so each colour and each link is a
+# kind); else it becomes a box of its size and the text that is read aloud.
+THIN = """() => {
     const seen = new Set();
     document.querySelectorAll("pre span:not(:has(*))").forEach(word => {
         const block = word.closest("div[class*=highlight]")?.parentElement.className;
         const look = JSON.stringify([block, word.className, word.getAttribute("style")]);
         if (seen.has(look)) word.replaceWith(word.textContent);
         seen.add(look);
+    });
+    const kind = part => JSON.stringify([part.localName, part.closest("mjx-math") && part.textContent,
+        ...[...part.attributes].filter(({name}) => name !== "class" || part.localName !== "mjx-c").map(
+            ({name, value}) => [name, value.replace(/-?[0-9.]+(em|ex|px|%)/g, "")])]);
+    const boxes = [...document.querySelectorAll("mjx-container")].flatMap(formula => {
+        const kinds = [...formula.querySelectorAll("*")].map(kind), drawn = formula.querySelector("mjx-math");
+        const known = kinds.every(kind => seen.has(kind));
+        kinds.forEach(kind => seen.add(kind));
+        return known && drawn ? [{formula, drawn, width: drawn.scrollWidth, height: drawn.offsetHeight}] : [];
+    });
+    boxes.forEach(({formula, drawn, width, height}) => {
+        const box = document.createElement("mjx-box");
+        box.style.cssText = `display: inline-block; width: ${width}px; height: ${height}px`;
+        drawn.replaceChildren(box);
+        const spoken = formula.querySelector("mjx-assistive-mml");
+        spoken?.replaceChildren(spoken.textContent);
     });
 }"""
 
@@ -48,9 +67,13 @@ def sideways(page: Page) -> list[str]:
     return page.evaluate(SIDEWAYS)
 
 
+def thin(page: Page) -> None:
+    """Leaves one of what looks alike in code and formulas, since long pages are slow to judge and to move; not to be undone."""
+    page.evaluate(THIN)
+
+
 def serious_faults(page: Page, mode: str) -> list[str]:
     """What axe-core finds serious or critical, an entry for each rule and element. Nothing is excused."""
-    page.evaluate(ONE_OF_EACH)
     found = Axe().run(page, options=AXE_IN[mode]).response["violations"]
     return [
         f"{rule['id']} ({rule['impact']}) {node['target']}: {node['html'][:300]}"
