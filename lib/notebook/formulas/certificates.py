@@ -72,9 +72,10 @@ def certificate(lhs: Expression, rhs: Expression, relation: str, equal) -> str |
         return "both sides are equal"
     down, up = list(rewritings(larger, -1)), list(rewritings(smaller, 1))
     once = [(new, smaller, why) for new, why in down] + [(larger, new, why) for new, why in up]
-    for a, b, why in once:
-        if dropped(a, b) is not None or equal(a, b):
-            return why
+    for proves in (lambda a, b: dropped(a, b) is not None, equal):
+        for a, b, why in once:
+            if proves(a, b):
+                return why
     for divergence in islice(divergences(larger, smaller), CANDIDATES):
         if equal(larger, smaller + divergence):
             return f"the gap is ${latex(divergence)}$"
@@ -128,7 +129,8 @@ def bounds(e: Expression) -> tuple:
     if isinstance(e, Div):
         low, high = bounds(e.bottom)
         inverse = (0, 1 / Fraction(low) if low > 0 else inf) if low >= 0 else (-inf, 0) if high <= 0 else (-inf, inf)
-        return product(bounds(e.top), inverse)
+        low, high = product(bounds(e.top), inverse)
+        return low, (min(high, 1) if low >= 0 and least(remainder(e.bottom, e.top)) >= 0 else high)
     if isinstance(e, Pow):
         return bounds_of_power(bounds(e.base), constant(e.power))
     if isinstance(e, Apply):
@@ -165,10 +167,10 @@ def bounds_of_function(name: str, body: tuple) -> tuple:
 
 
 def normalised(law: Expression) -> bool:
-    """Whether an average over ``law`` is one: mean and variance of a Normal do not depend on its variable."""
-    if not isinstance(law, Normal_):
-        return True
-    return law.at not in {*walk(law.mean), *walk(law.variance)}
+    """Whether ``law`` is a density or a noise; of a Normal, mean and variance may not depend on its variable."""
+    if isinstance(law, Normal_):
+        return law.at not in {*walk(law.mean), *walk(law.variance)}
+    return isinstance(law, (Density, Symbol))
 
 
 # ------------------------------------------------------------ terms
@@ -215,38 +217,47 @@ def remainder(larger: Expression, smaller: Expression) -> dict[Expression, Fract
     return {part: c for part, c in left.items() if c}
 
 
+def least(left: dict[Expression, Fraction]):
+    """A lower bound of a sum of number times formula."""
+    return sum(product((c, c), bounds(part))[0] for part, c in left.items())
+
+
 def dropped(larger: Expression, smaller: Expression) -> str | None:
     """The ground if what remains of ``larger - smaller`` is never negative by its form."""
     left = remainder(larger, smaller)
     if not left:
         return "both sides are equal"
-    ends = [product((c, c), bounds(part)) for part, c in left.items()]
-    if sum(low for low, _ in ends) < 0:
-        common = set.intersection(*({*(p.factors if isinstance(p, Mul) else (p,))} for p in left))
-        if not common or len(left) == 1:
-            return None
-        outer = (1, 1)
+    if least(left) < 0 and not balanced(left):
+        return None
+    gap = [part if c == 1 else wrap(c) * part for part, c in left.items()]
+    shown = f"the gap is ${latex(gap[0])}$" if len(gap) == 1 else "the gap is a sum of terms"
+    premise = ", ".join(sorted({latex(s) for part in left for s in declared(part)}))
+    return f"{shown}, never negative" + (f" on the declared domain of ${premise}$" if premise else "")
+
+
+def balanced(left: dict[Expression, Fraction]) -> bool:
+    """Whether a sum is not negative because its common factors and what is left of it have one sign."""
+    factors = {part: part.factors if isinstance(part, Mul) else (part,) for part in left}
+    common = set.intersection(*map(set, factors.values()))
+    inner: dict[Expression, Fraction] = {}
+    for part, c in left.items():
+        rest = list(factors[part])
         for factor in common:
-            outer = product(outer, bounds(factor))
-        inner = (0, 0)
-        for part, c in left.items():
-            rest = list(part.factors if isinstance(part, Mul) else (part,))
-            for factor in common:
-                rest.remove(factor)
-            ends = product((c, c), bounds(Mul(tuple(rest)) if rest else wrap(1)))
-            inner = inner[0] + ends[0], inner[1] + ends[1]
-        if product(outer, inner)[0] < 0:
-            return None
-    whole = {p for part in left for p in walk(part)}
-    if len(left) == 1 and any(isinstance(p, KL_) for p in whole):
-        return f"what is dropped, ${latex(next(iter(left)))}$, is never negative"
-    if any(isinstance(p, KL_) for p in whole):
-        return "what is dropped is never negative: divergences"
-    symbols = sorted({latex(p) for p in whole if isinstance(p, (Symbol, Call)) and p.domain in DOMAINS})
-    squares = any(isinstance(p, Pow) or (isinstance(p, Apply) and p.name == "squared_norm") for p in whole)
-    if symbols and not squares:
-        return f"by the declared domain of ${', '.join(symbols)}$"
-    return "what is dropped is never negative: squares, or what is positive by its domain"
+            rest.remove(factor)
+        rest = multiplied((wrap(1), *rest), 0)
+        inner[rest] = inner.get(rest, 0) + c
+    low, high = bounds(multiplied((wrap(1), *common), 0))
+    opposite = {part: -c for part, c in inner.items()}
+    return bool(common) and ((low >= 0 and least(inner) >= 0) or (high <= 0 and least(opposite) >= 0))
+
+
+def declared(e: Expression) -> set:
+    """The symbols and functions of a declared domain whose values count: not those that densities are of."""
+    if isinstance(e, (Symbol, Call)):
+        return {e} if e.domain in DOMAINS else set()
+    if isinstance(e, (Density, Span, KL_)):
+        return set()
+    return set().union(*map(declared, [e.body] if isinstance(e, Repeat) else children(e)))
 
 
 # ------------------------------------------------------------ divergences
@@ -258,10 +269,10 @@ def divergences(larger: Expression, smaller: Expression):
     inside = list(dict.fromkeys(Density(d.law, d.left, d.right, d.shown) for d in inside))
     letters = {d.law: d.shown for d in inside}
     free = outside(larger) | outside(smaller)
-    around = list(dict.fromkeys(v for d in inside for v in (*d.left, *d.right)))
+    around = sorted({v for d in inside for v in (*d.left, *d.right)}, key=repr)
     given = tuple(v for v in around if v in free)
     hidden = tuple(v for v in around if v not in free)
-    firsts = [*inside, *(Density(law, hidden, given, shown) for law, shown in letters.items() if hidden)]
+    firsts = [*(Density(law, hidden, given, shown) for law, shown in letters.items() if hidden), *inside]
     for d in inside:
         for v in d.left if len(d.left) > 1 else ():
             rest = tuple(w for w in d.left if w != v)
@@ -368,7 +379,8 @@ def here(e: Expression, sign: int):
         elif None not in roots:
             yield mean(roots) ** 2, JENSEN["square"]
         elif all(bounds(f)[0] >= 0 for f in bodies):
-            yield applied("exp", mean([applied("log", f) for f in bodies])), JENSEN["log"]
+            typed = "exp" if all(isinstance(f, Apply) and f.name == "exp" for f in bodies) else "log"
+            yield applied("exp", mean([applied("log", f) for f in bodies])), JENSEN[typed]
 
 
 def applied(name: str, body: Expression) -> Expression:

@@ -155,8 +155,8 @@ class Definitions:
     """What the author declared: ``{key: formula}`` with keys that are symbols, densities or calls of
     unknown functions.
 
-    A key with a bare index, ``beta[t]``, holds for the letter ``t`` and for the numbers 1, 2, 3... in its
-    place. ``sizes`` holds the integer symbols that are defined as numbers, such as {T: 2}. Raises
+    A key with a bare index, ``beta[t]`` or ``f(x, t)``, holds for the letter ``t`` and for the numbers 1, 2,
+    3... in its place. ``sizes`` holds the integer symbols that are defined as numbers, such as {T: 2}. Raises
     ``ValueError`` for another key, or a number outside the domain of the symbol that it defines.
     """
 
@@ -189,7 +189,9 @@ class Definitions:
         for key, formula in self.where.items():
             if type(key) is not type(e) or not numbers:
                 continue
-            indices = [p.index for p in walk(key) if isinstance(p, Symbol) and p.index is not None]
+            places = [p.index for p in walk(key) if isinstance(p, Symbol) and p.index is not None]
+            places += key.args if isinstance(key, Call) else ()
+            indices = [place for place in places if is_index(place)]
             for letter in {index for index in indices if isinstance(index, Symbol)}:
                 shifts = {linear(index)[None] for index in indices if letter in linear(index)}
                 for k in sorted({n - shift for n in numbers for shift in shifts}):
@@ -215,6 +217,15 @@ class Definitions:
             yield
         finally:
             self.opened.pop()
+
+
+def is_index(e: Expression) -> bool:
+    """Whether ``e`` is a sum of integers and integer symbols."""
+    try:
+        linear(e)
+    except ValueError:
+        return False
+    return True
 
 
 def replace_index(key: Expression, letter: Symbol, k: int) -> Expression | None:

@@ -289,13 +289,16 @@ class Finite:
     """Decides relations on random models of ``laws``, a few for each combination of ``sizes``.
 
     What ``definitions`` make of an integer symbol (T = 2) is a size, too. Raises ``ValueError`` if two laws
-    of one name have different factors, or the factors of one contradict each other.
+    of one name have different factors, the factors of one contradict each other, or ``sizes`` contradict
+    ``definitions``.
     """
 
     def __init__(self, laws, definitions: Definitions, sizes: list[dict]):
         self.laws, self.definitions = laws, definitions
         self.sizes = [{**definitions.sizes, **at} for at in sizes]
         self.values = {s: {at[s] for at in sizes} for s in sizes[0]}
+        if both := [s for s in self.values if s in definitions.sizes]:
+            raise ValueError(f"sizes: {both[0]!r} is defined by where, so it takes no other values")
         self.worlds: dict = {}
         for at in self.sizes:
             known: dict = {}
@@ -318,16 +321,16 @@ class Finite:
         speaks for it, ``NotFinite`` if it has no meaning on finite models or the sizes are too few for it.
         """
         self.enough_sizes(lhs * rhs if relation == "propto" else lhs - rhs)
-        tried = self.tried(lhs, rhs, relation, of, self.sizes)
+        trials = [self.tried(lhs, rhs, relation, of, self.sizes)]
         if relation not in (">=", "<="):
-            return tried
-        trials: list = []
+            return told(trials)
+        trials.clear()
         ground = self.ground(lhs, rhs, relation, self.sizes, trials)
         if ground is None and self.sizes != [{}]:
             ground = self.at_each_size(lhs, rhs, relation, trials)
         if ground is None:
             raise Refused("no square, divergence, Jensen's inequality, tangent or declared domain gives this line")
-        return ", ".join([ground, *trials[-1:]])
+        return f"{ground}, {told(trials)}" if trials else ground
 
     def ground(self, lhs, rhs, relation: str, sizes: list[dict], trials: list) -> str | None:
         """The ground of an inequality; ``trials`` receives how an equation that it rests on was checked."""
@@ -363,16 +366,14 @@ class Finite:
                     f"got {sorted(values)}"
                 )
 
-    def tried(self, lhs, rhs, relation: str, of: tuple, sizes: list[dict]) -> str:
-        """How the relation was checked, in words; ``Refused`` if it fails."""
+    def tried(self, lhs, rhs, relation: str, of: tuple, sizes: list[dict]) -> list[bool]:
+        """For each model on which the relation was checked, whether exactly; ``Refused`` if it fails."""
         precision = digits(self.definitions.unfolded(lhs - rhs))
         if precision > MOST_DIGITS:
             raise NotFinite(f"to tell these values apart may need {precision} digits")
         worlds = [world for at in sizes for world in self.models(at, self.constants(of, at))]
         with mpmath.workdps(DIGITS + MARGIN + precision):
-            exact = [self.in_world(world, lhs, rhs, relation, of) for world in worlds]
-        how = "exactly" if all(exact) else f"to {DIGITS} digits"
-        return f"checked {how} on {len(worlds)} random finite models"
+            return [self.in_world(world, lhs, rhs, relation, of) for world in worlds]
 
     def constants(self, of: tuple, sizes: dict) -> tuple:
         """What ``of`` names besides random variables; ``ValueError`` for what cannot be varied."""
@@ -417,3 +418,9 @@ class Finite:
                     f"on a random finite model{' at ' if place else ''}{place}: "
                     f"left {mpmath.nstr(a.decimal(), 8)}, right {mpmath.nstr(b.decimal(), 8)}"
                 )
+
+
+def told(trials: list[list[bool]]) -> str:
+    """How equations were checked, in words, from what ``Finite.tried`` returned for each."""
+    exact = [each for trial in trials for each in trial]
+    return f"checked {'exactly' if all(exact) else f'to {DIGITS} digits'} on {len(exact)} random finite models"

@@ -33,6 +33,16 @@ def conditioned(args: tuple) -> tuple[tuple, tuple]:
     return tuple(left), tuple(right or ())
 
 
+def circular(factors: list[tuple[tuple, tuple]], known: set) -> Symbol:
+    """A variable that depends on itself by way of ``factors``, none of which has only ``known`` conditions."""
+    conditions = {v: next(w for w in right if w not in known) for left, right in factors for v in left}
+    seen, v = [], next(iter(conditions))
+    while v not in seen:
+        seen.append(v)
+        v = conditions[v]
+    return v
+
+
 class every:
     """Factors of a chain: ``every(t, 1, T, x[t] | x[t - 1])``."""
 
@@ -104,6 +114,6 @@ class Law:
         while waiting:
             ready = [(left, right) for left, right in waiting if known.issuperset(right)]
             if not ready:
-                raise ValueError(f"law {self.name}: {waiting[0][0][0]!r} depends on itself, by way of its conditions")
+                raise ValueError(f"law {self.name}: {circular(waiting, known)!r} depends on itself")
             known.update(v for left, _ in ready for v in left)
             waiting = [factor for factor in waiting if factor not in ready]
