@@ -143,10 +143,10 @@ def constant(e: Expression) -> Fraction | None:
 
 
 def within(value: Fraction, domain: str) -> bool:
-    """Whether a number belongs to the domain of a symbol."""
+    """Whether a number belongs to the domain of a symbol, or is where one of a unit interval ends."""
     return {
         "positive": value > 0,
-        "unit": 0 < value < 1,
+        "unit": 0 <= value <= 1,
         "integer": value >= 1 and value.denominator == 1,
     }.get(domain, True)
 
@@ -199,13 +199,15 @@ class Definitions:
                         return concrete(formula, {letter: k})
         return None
 
-    def unfolded(self, e: Expression) -> Expression:
-        """``e`` with all that is defined, at any depth, written out; indices stay."""
-        formula = self.of(e) if isinstance(e, (Symbol, Density, Call)) else None
+    def unfolded(self, e: Expression, kinds: tuple = (Symbol, Call)) -> Expression:
+        """``e`` with all of these ``kinds`` that is defined, at any depth, written out; indices stay."""
+        formula = self.of(e) if isinstance(e, kinds) else None
         if formula is not None:
             with self.opening(e):
-                return self.unfolded(formula)
-        return e if isinstance(e, (Symbol, Span)) or not self.where else rebuild(e, self.unfolded)
+                return self.unfolded(formula, kinds)
+        if isinstance(e, (Symbol, Span)) or not self.where:
+            return e
+        return rebuild(e, lambda part: self.unfolded(part, kinds))
 
     @contextmanager
     def opening(self, e: Expression):

@@ -342,7 +342,7 @@ class Finite:
                 return False
             return True
 
-        return certificate(lhs, rhs, relation, equal)
+        return certificate(self.definitions.unfolded(lhs), self.definitions.unfolded(rhs), relation, equal)
 
     def at_each_size(self, lhs, rhs, relation: str, trials: list) -> str | None:
         """A ground for each combination of sizes, told for the last: spans are written out."""

@@ -115,6 +115,14 @@ def test_jensen(lhs, rhs):
     assert ground([p, q], lhs, rhs, "<=") is None
 
 
+def test_a_declared_domain_is_no_ground_for_what_is_defined():
+    defined = Definitions({w: 10**12 + Expect(x**2 - x, over=one(x))})  # negative for few laws only
+    with pytest.raises(Refused, match="declared domain"):
+        Finite([one], defined, [{}]).holds(w + one(x), one(x), ">=", ())
+    assert Finite([one], Definitions({}), [{}]).holds(w + one(x), one(x), ">=", ())
+    assert Finite([one], Definitions({c: u}), [{}]).holds(c * one(x), one(x), "<=", ())
+
+
 def test_the_tangent_of_the_logarithm():
     ratio = other(x) / one(x)
     told = ground([one, other], Expect(log(ratio), over=one(x)), Expect(ratio - 1, over=one(x)), "<=")
