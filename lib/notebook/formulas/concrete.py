@@ -5,16 +5,25 @@ definitions looked up.
 
 from __future__ import annotations
 
+import math
+from contextlib import contextmanager
 from fractions import Fraction
 
 from lib.notebook.formulas.expression import (
     Add,
+    Apply,
+    Call,
     Density,
+    Div,
+    Expect_,
     Expression,
+    Grad_,
+    Group,
     Integral_,
     Mul,
     Neg,
     Number,
+    Pow,
     Repeat,
     Span,
     Symbol,
@@ -117,36 +126,108 @@ def same_place(density: Expression) -> Expression:
     return Density(density.law, density.left, density.right, "") if isinstance(density, Density) else density
 
 
+LONGEST = 60  # definitions that a definition may lead through, one after the other
+
+
+def constant(e: Expression) -> Fraction | None:
+    """The rational number that a formula without symbols is, or None."""
+    if isinstance(e, Number):
+        return e.value
+    if isinstance(e, (Group, Neg)):
+        inside = constant(e.body)
+        return inside if inside is None or isinstance(e, Group) else -inside
+    if isinstance(e, Div):
+        top, bottom = constant(e.top), constant(e.bottom)
+        return None if top is None or not bottom else top / bottom
+    return None
+
+
+def within(value: Fraction, domain: str) -> bool:
+    """Whether a number belongs to the domain of a symbol, or is where one of a unit interval ends."""
+    return {
+        "positive": value > 0,
+        "unit": 0 <= value <= 1,
+        "integer": value >= 1 and value.denominator == 1,
+    }.get(domain, True)
+
+
 class Definitions:
     """What the author declared: ``{key: formula}`` with keys that are symbols, densities or calls of
     unknown functions.
 
-    A key with a bare index, ``beta[t]``, holds for the letter ``t`` and for the numbers 1, 2, 3... in its
-    place.
+    A key with a bare index, ``beta[t]`` or ``f(x, t)``, holds for the letter ``t`` and for the numbers 1, 2,
+    3... in its place. ``sizes`` holds the integer symbols that are defined as numbers, such as {T: 2}. Raises
+    ``ValueError`` for another key, or a number outside the domain of the symbol that it defines.
     """
 
     def __init__(self, where: dict | None):
-        self.where = {}
+        self.where, self.sizes, self.opened, self.known = {}, {}, [], {}
         for key, formula in (where or {}).items():
             if not isinstance(key, Expression) or type(key).__name__ not in ("Symbol", "Density", "Call"):
                 raise ValueError(f"where: wanted symbols, densities or calls as keys, got {key!r}")
             self.where[same_place(concrete(key))] = wrap(formula)
+            value = constant(wrap(formula))
+            if isinstance(key, Symbol) and value is not None:
+                if not within(value, key.domain):
+                    raise ValueError(f"where: {key!r} is declared {key.domain}, which {formula!r} is not")
+                if key.domain == "integer" and key.index is None:
+                    self.sizes[key] = int(value)
 
     def of(self, e: Expression) -> Expression | None:
         """The definition of ``e`` with its indices put in, or None."""
+        if e not in self.known:
+            self.known[e] = self.look_up(e) if self.where else None
+        return self.known[e]
+
+    def look_up(self, e: Expression) -> Expression | None:
+        """As ``of``, without remembering."""
         e = same_place(e)
         if e in self.where:
             return concrete(self.where[e])
-        numbers = {number_in(part.index) for part in walk(e) if isinstance(part, Symbol) and part.index is not None}
-        near = {n + k for n in numbers - {None} for k in (-1, 0, 1) if n + k >= 1}
+        inside = list(walk(e))
+        numbers = {n for part in inside if isinstance(part, (Number, Neg)) and (n := number_in(part)) is not None}
         for key, formula in self.where.items():
-            if type(key) is not type(e) or not near:
+            if type(key) is not type(e) or not numbers:
                 continue
-            for letter in {p.index for p in walk(key) if isinstance(p, Symbol) and isinstance(p.index, Symbol)}:
-                for k in sorted(near):
-                    if replace_index(key, letter, k) == e:
+            places = [p.index for p in walk(key) if isinstance(p, Symbol) and p.index is not None]
+            places += key.args if isinstance(key, Call) else ()
+            indices = [place for place in places if is_index(place)]
+            for letter in {index for index in indices if isinstance(index, Symbol)}:
+                shifts = {linear(index)[None] for index in indices if letter in linear(index)}
+                for k in sorted({n - shift for n in numbers for shift in shifts}):
+                    if k >= 1 and replace_index(key, letter, k) == e:
                         return concrete(formula, {letter: k})
         return None
+
+    def unfolded(self, e: Expression, kinds: tuple = (Symbol, Call)) -> Expression:
+        """``e`` with all of these ``kinds`` that is defined, at any depth, written out; indices stay."""
+        formula = self.of(e) if isinstance(e, kinds) else None
+        if formula is not None:
+            with self.opening(e):
+                return self.unfolded(formula, kinds)
+        if isinstance(e, (Symbol, Span)) or not self.where:
+            return e
+        return rebuild(e, lambda part: self.unfolded(part, kinds))
+
+    @contextmanager
+    def opening(self, e: Expression):
+        """While the definition of ``e`` is read; ``ValueError`` if it leads back to itself or never ends."""
+        if e in self.opened or len(self.opened) == LONGEST:
+            raise ValueError(f"where: the definition of {self.opened[0]!r} leads back to itself, or without end")
+        self.opened.append(e)
+        try:
+            yield
+        finally:
+            self.opened.pop()
+
+
+def is_index(e: Expression) -> bool:
+    """Whether ``e`` is a sum of integers and integer symbols."""
+    try:
+        linear(e)
+    except ValueError:
+        return False
+    return True
 
 
 def replace_index(key: Expression, letter: Symbol, k: int) -> Expression | None:
@@ -155,3 +236,67 @@ def replace_index(key: Expression, letter: Symbol, k: int) -> Expression | None:
         return concrete(key, {letter: k})
     except ValueError:
         return None
+
+
+# ------------------------------------------------------------ what has to be told apart
+
+
+def degree(e: Expression, size: Symbol) -> int | None:
+    """A bound on the degree of ``e`` as a polynomial in ``size`` where that stands as a number: outside
+    indices, ends of sums and arguments of unknown functions. None if it is no polynomial.
+
+    A line whose two sides differ by a polynomial of degree n is decided by n + 1 sizes, and by no fewer.
+    """
+    if isinstance(e, (Symbol, Span)):
+        return int(e == size)
+    if isinstance(e, (Number, Call, Density)):
+        return 0
+    if isinstance(e, Repeat):
+        return degree_of_repeat(e, size)
+    inside = [degree(part, size) for part in children(e)]
+    if None in inside:
+        return None
+    if isinstance(e, (Mul, Div)):  # of a fraction: what is left once it is multiplied out
+        return sum(inside)
+    if isinstance(e, Pow) and inside[0]:
+        power = constant(e.power)
+        return int(power * inside[0]) if power is not None and power >= 0 and power.denominator == 1 else None
+    if isinstance(e, Apply) and e.name == "squared_norm":
+        return 2 * inside[0]
+    if isinstance(e, Add) and any(isinstance(part, Div) and degree(part.bottom, size) for part in walk(e)):
+        return sum(inside)
+    if isinstance(e, (Add, Neg, Group, Grad_, Integral_)) or (isinstance(e, Expect_) and not inside[1]):
+        return max(inside)
+    return None if any(inside) else 0
+
+
+def degree_of_repeat(e: Repeat, size: Symbol) -> int | None:
+    """As ``degree``. A sum of ``size`` terms of degree k has degree k + 1; a product has to be of unknowns."""
+    grows = any(size in linear(end) for end in (e.first, e.last))
+    terms = e.body.terms if isinstance(e.body, Add) and e.kind == "sum" else (e.body,)
+    found = []
+    for term in terms:
+        inner, outer = degree(term, e.index), degree(term, size)
+        if inner is None or outer is None:
+            return None
+        counted = inner > 0 or e.index not in set(walk(term))
+        if e.kind == "product" and (outer or (grows and counted)):
+            return None
+        found.append(inner * grows + outer + (grows and counted))
+    return max(found)
+
+
+def digits(e: Expression) -> int:
+    """How many decimal digits may be needed to tell ``e`` from its neighbours: those typed, and those that
+    powers and exponentials of typed numbers have.
+    """
+    if isinstance(e, Number):
+        return len(str(e.value))
+    if isinstance(e, Symbol):
+        return 0
+    inside = sum(digits(part) for part in children(e))
+    if isinstance(e, Pow) and (power := constant(e.power)) is not None:
+        return max(digits(e.base), int(abs(power) >= 10)) * max(1, math.ceil(abs(power)))
+    if isinstance(e, Pow) or (isinstance(e, Apply) and e.name == "exp"):
+        return inside + 10 ** min(inside, 6) // 2
+    return inside

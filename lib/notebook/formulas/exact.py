@@ -1,9 +1,10 @@
-r"""Exact arithmetic with logarithms of rationals: the numbers r + sum_p c_p log p with rational r, c_p and
-primes p.
+r"""Exact arithmetic with logarithms of rationals: the numbers r + sum_n c_n log n with rational r, c_n and
+integers n > 1.
 
-Logarithms of different primes are linearly independent over the rationals (unique factorisation), and no
-combination of them is a rational other than 0 (Lindemann), so two such numbers are equal exactly if all
-their coefficients are.
+Logarithms of pairwise coprime integers are linearly independent over the rationals (unique factorisation),
+and no combination of them is a rational other than 0 (Lindemann). So such a number is 0 exactly if r is 0
+and all coefficients over a coprime base of its integers are; that base needs common divisors only, no
+factoring.
 
 """
 
@@ -11,9 +12,16 @@ from __future__ import annotations
 
 from fractions import Fraction
 from functools import cache
+from math import gcd, prod
 
 import mpmath
-from sympy import factorint
+from sympy import primerange
+
+SMALL = tuple(primerange(1000))
+PRIMORIAL = prod(SMALL)
+MARGIN = 15  # of the working digits, those left to the rounding of many operations
+LARGEST_POWER = 64  # beyond it a rational number has too many digits
+LARGEST_EXPONENT = 10**6
 
 
 class Refused(Exception):
@@ -25,58 +33,95 @@ class Refused(Exception):
 
 
 class NotExact(Exception):
-    """The value is not a rational combination of 1 and logarithms of primes."""
+    """The value is not a rational combination of 1 and logarithms of integers."""
+
+
+class NotFinite(Exception):
+    """The formula has no value on a finite model: a Gaussian, a gradient, a law without factors, log 0."""
 
 
 @cache
-def primes(n: int) -> dict[int, int]:
-    """The prime factors of ``n`` with their powers."""
-    return factorint(n)
+def parts(n: int) -> dict[int, int]:
+    """{factor: power} of ``n`` >= 1: its primes below 1000, and what is left of it as one factor."""
+    found: dict[int, int] = {}
+    common = gcd(n, PRIMORIAL)
+    for p in SMALL if common > 1 else ():
+        if common % p == 0:
+            while n % p == 0:
+                n, found[p] = n // p, found.get(p, 0) + 1
+    return found if n == 1 else {**found, n: 1}
+
+
+def coprime(numbers) -> list[int]:
+    """Pairwise coprime integers > 1 of which every number is a product of powers."""
+    base: list[int] = []
+    waiting = list(numbers)
+    while waiting:
+        n = waiting.pop()
+        shared = next((b for b in base if gcd(n, b) > 1), None)
+        if shared is None:
+            base.append(n)
+            continue
+        base.remove(shared)
+        g = gcd(n, shared)
+        waiting += [m for m in (g, n // g, shared // g) if m > 1]
+    return base
 
 
 class Exact:
-    """r + sum of c_p log p; ``NotExact`` where an operation leads out of these numbers."""
+    """r + sum of c_n log n; ``NotExact`` where an operation leads out of these numbers, ``NotFinite`` where
+    it has no real value.
+    """
 
-    def __init__(self, rational=0, logs: dict[int, Fraction] | None = None):
-        self.rational = Fraction(rational)
-        self.logs = {p: c for p, c in (logs or {}).items() if c}
+    def __init__(self, rational: int | Fraction = 0, logs: dict[int, int | Fraction] | None = None):
+        self.rational, self.logs = rational, logs or {}
 
     def __add__(self, other: Exact) -> Exact:
-        logs = dict(self.logs)
-        for p, c in other.logs.items():
-            logs[p] = logs.get(p, 0) + c
-        return Exact(self.rational + other.rational, logs)
+        return Exact.total(((1, self), (1, other)))
 
     def __mul__(self, other: Exact) -> Exact:
         if self.logs and other.logs:
             raise NotExact("a product of two logarithms")
         if self.logs:
             return other * self
-        return Exact(self.rational * other.rational, {p: c * self.rational for p, c in other.logs.items()})
+        return Exact.total(((self.rational, other),))
 
     def __sub__(self, other: Exact) -> Exact:
-        return self + Exact(-1) * other
+        return Exact.total(((1, self), (-1, other)))
 
     def __pow__(self, power: Exact) -> Exact:
-        if self.logs or power.logs or power.rational.denominator != 1:
-            raise NotExact("a power that is not rational")
+        if self.logs or power.logs or power.rational.denominator != 1 or abs(power.rational) > LARGEST_POWER:
+            raise NotExact("a power that is not rational, or too long to write")
         if not self.rational and power.rational < 0:
-            raise ZeroDivisionError("division by zero")
-        return Exact(self.rational ** int(power.rational))
+            raise NotFinite("division by zero")
+        return Exact(Fraction(self.rational) ** int(power.rational))
+
+    @classmethod
+    def total(cls, weighted) -> Exact:
+        """The sum of weight times number over pairs (weight, number)."""
+        rational, logs = 0, {}
+        for weight, number in weighted:
+            if number.rational:
+                rational += weight * number.rational
+            for p, c in number.logs.items():
+                logs[p] = logs.get(p, 0) + weight * c
+        return Exact(rational, {p: c for p, c in logs.items() if c})
 
     def log(self) -> Exact:
         """The natural logarithm of a positive rational."""
-        if self.logs or self.rational <= 0:
-            raise NotExact("the logarithm of a number that is not a positive rational")
-        logs: dict[int, Fraction] = {}
+        if self.logs:
+            raise NotExact("the logarithm of a logarithm")
+        if self.rational <= 0:
+            raise NotFinite("the logarithm of a number that is not positive")
+        logs: dict[int, int] = {}
         for n, sign in ((self.rational.numerator, 1), (self.rational.denominator, -1)):
-            for p, k in primes(n).items():
-                logs[p] = Fraction(logs.get(p, 0) + sign * k)
+            for p, k in parts(n).items():
+                logs[p] = logs.get(p, 0) + sign * k
         return Exact(0, logs)
 
     def exp(self) -> Exact:
         """The exponential of an integer combination of logarithms."""
-        if self.rational or any(c.denominator != 1 for c in self.logs.values()):
+        if self.rational or any(c.denominator != 1 or abs(c) > LARGEST_POWER for c in self.logs.values()):
             raise NotExact("the exponential of a number that is no logarithm of a rational")
         value = Fraction(1)
         for p, c in self.logs.items():
@@ -90,43 +135,86 @@ class Exact:
             mpmath.mpf(c.numerator) / c.denominator * mpmath.log(p) for p, c in self.logs.items()
         )
 
+    def place(self):
+        """What tells this number from others, as an argument of an unknown function."""
+        return mpmath.nstr(self.decimal(), mpmath.mp.dps - MARGIN) if self.logs else self.rational
+
     def is_zero(self) -> bool:
         """Whether the number is exactly 0."""
-        return not self.rational and not self.logs
+        if self.rational:
+            return False
+        large = {n: c for n, c in self.logs.items() if n > SMALL[-1]}
+        if len(large) < len(self.logs):  # a prime below 1000 divides none of the large ones
+            return False
+        for b in coprime(large):
+            total = Fraction(0)
+            for n, c in large.items():
+                while n % b == 0:
+                    n, total = n // b, total + c
+            if total:
+                return False
+        return True
 
 
 class Decimal(Exact):
-    """The same operations on 60-digit floating point, for the rare value that is not ``Exact``."""
+    """The same operations in floating point, for the rare value that is not ``Exact``.
 
-    def __init__(self, value=0):
+    ``scale`` bounds the error: in units of the last working digit, as first-order error analysis gives it.
+    """
+
+    def __init__(self, value=0, scale=None):
         self.value = (
             mpmath.mpf(value.numerator) / value.denominator if isinstance(value, Fraction) else mpmath.mpf(value)
         )
+        self.scale = max(abs(self.value), scale or 0)
 
     def __add__(self, other):
-        return Decimal(self.value + other.value)
+        return Decimal(self.value + other.value, self.scale + other.scale)
 
     def __sub__(self, other):
-        return Decimal(self.value - other.value)
+        return Decimal(self.value - other.value, self.scale + other.scale)
 
     def __mul__(self, other):
-        return Decimal(self.value * other.value)
+        return Decimal(self.value * other.value, self.scale * abs(other.value) + abs(self.value) * other.scale)
 
     def __pow__(self, power):
-        return Decimal(self.value**power.value)
+        n = power.value
+        if n != int(n):
+            if self.value < 0 or self.is_zero():
+                raise NotFinite("a root of a number that is not positive")
+            return (power * self.log()).exp()
+        if n < 0 and self.is_zero():
+            raise NotFinite("division by zero")
+        slope = n * self.value ** int(n - 1) if self.value and n else 0
+        return Decimal(self.value ** int(n), abs(slope) * self.scale)
+
+    @classmethod
+    def total(cls, weighted):
+        """The sum of weight times number over pairs (weight, number)."""
+        products = [Decimal(Fraction(weight)) * number for weight, number in weighted]
+        return sum(products, Decimal(0))
 
     def log(self):
         """The natural logarithm."""
-        return Decimal(mpmath.log(self.value))
+        if self.value <= 0 or self.is_zero():
+            raise NotFinite("the logarithm of a number that is not positive")
+        return Decimal(mpmath.log(self.value), self.scale / self.value)
 
     def exp(self):
         """The exponential."""
-        return Decimal(mpmath.exp(self.value))
+        if abs(self.value) > LARGEST_EXPONENT:
+            raise NotFinite("the exponential of a number beyond a million")
+        value = mpmath.exp(self.value)
+        return Decimal(value, value * self.scale)
 
     def decimal(self):
         """The value itself."""
         return self.value
 
+    def place(self):
+        """The value without the digits that may be rounded."""
+        return "0" if self.is_zero() else mpmath.nstr(self.value, mpmath.mp.dps - MARGIN)
+
     def is_zero(self) -> bool:
-        """Whether the number is 0 to 45 digits."""
-        return abs(self.value) < mpmath.mpf(10) ** -45
+        """Whether the number is 0 to all digits but those that rounding may have spoiled."""
+        return abs(self.value) <= self.scale * mpmath.mpf(10) ** (MARGIN - mpmath.mp.dps)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lib.notebook.formulas.concrete import concrete
+from lib.notebook.formulas.concrete import concrete, unrolled
 from lib.notebook.formulas.expression import Density, Given, Number, Span, Symbol, wrap
 from lib.notebook.formulas.language import symbol
 
@@ -33,6 +33,16 @@ def conditioned(args: tuple) -> tuple[tuple, tuple]:
     return tuple(left), tuple(right or ())
 
 
+def circular(factors: list[tuple[tuple, tuple]], known: set) -> Symbol:
+    """A variable that depends on itself by way of ``factors``, none of which has only ``known`` conditions."""
+    conditions = {v: next(w for w in right if w not in known) for left, right in factors for v in left}
+    seen, v = [], next(iter(conditions))
+    while v not in seen:
+        seen.append(v)
+        v = conditions[v]
+    return v
+
+
 class every:
     """Factors of a chain: ``every(t, 1, T, x[t] | x[t - 1])``."""
 
@@ -49,7 +59,8 @@ class Law:
     A factor is a variable, ``x | z``, a tuple ``(x | z, y)`` for two conditions, or ``every(...)``. A
     variable that only stands behind bars (x in ``Law("q", z | x)``) has no distribution of its own:
     ``q(z)`` is then refused. ``latex`` is how the letter is shown; ``p.shown_as("p")`` writes the same law
-    otherwise (the prior of $p_\theta$ without its $\theta$).
+    otherwise (the prior of $p_\theta$ without its $\theta$). Raises ``ValueError`` for factors that
+    contradict each other: a variable that two of them give, or one that depends on itself.
     """
 
     def __init__(self, name: str, *factors, latex: str | None = None):
@@ -58,6 +69,10 @@ class Law:
         self.factors = [
             f if isinstance(f, every) else conditioned(f if isinstance(f, tuple) else (f,)) for f in factors
         ]
+        self.consistent([f for f in self.factors if not isinstance(f, every)])
+        for f in self.factors:
+            if isinstance(f, every):
+                self.consistent([f.factor])
 
     def __call__(self, *args) -> Density:
         """A density of this law."""
@@ -71,7 +86,7 @@ class Law:
 
     def expand(self, values: dict) -> list[tuple[tuple, tuple]]:
         """The factors as (left, right) with all indices numbers; ``ValueError`` if an end of a chain stays
-        open.
+        open, or the factors contradict each other.
         """
         result = []
         for f in self.factors:
@@ -82,4 +97,23 @@ class Law:
             if not (isinstance(low, Number) and isinstance(high, Number)):
                 raise ValueError(f"sizes: give values of {f.last!r} for the chain of {self.name}, such as (2, 3, 4)")
             result += [(f.factor, {**values, f.index: k}) for k in range(int(low.value), int(high.value) + 1)]
-        return [tuple(tuple(concrete(v, at) for v in side) for side in factor) for factor, at in result]
+        factors = [tuple(unrolled(side, at) for side in factor) for factor, at in result]
+        for v in (v for factor in factors for side in factor for v in side):
+            if isinstance(v, Span):
+                raise ValueError(f"sizes: give values of {v.last!r} for {v!r} in the law {self.name}")
+        self.consistent(factors)
+        return factors
+
+    def consistent(self, factors: list[tuple[tuple, tuple]]) -> None:
+        """Raises ``ValueError`` unless every variable has one factor and none depends on itself."""
+        given = [v for left, _ in factors for v in left]
+        for v in given:
+            if given.count(v) > 1:
+                raise ValueError(f"law {self.name}: {v!r} is given by more than one factor, or twice by one")
+        waiting, known = list(factors), {v for _, right in factors for v in right} - set(given)
+        while waiting:
+            ready = [(left, right) for left, right in waiting if known.issuperset(right)]
+            if not ready:
+                raise ValueError(f"law {self.name}: {circular(waiting, known)!r} depends on itself")
+            known.update(v for left, _ in ready for v in left)
+            waiting = [factor for factor in waiting if factor not in ready]

@@ -14,15 +14,19 @@ from lib.notebook.formulas import (
     Integral,
     Law,
     Normal,
+    Product,
+    Sum,
     every,
     exp,
     family,
+    frac,
+    function,
     log,
     sqrt,
     symbol,
     symbols,
 )
-from lib.notebook.formulas.concrete import Definitions, concrete
+from lib.notebook.formulas.concrete import Definitions, concrete, degree
 from lib.notebook.formulas.exact import Decimal, Exact, NotExact, Refused
 from lib.notebook.formulas.expression import wrap
 from lib.notebook.formulas.finite import Finite, NotFinite, World
@@ -69,13 +73,45 @@ def test_values_outside_are_not_forced_in():
         lambda: two.log() * two.log(),
         lambda: two.log() ** two,
         lambda: two ** Exact(Fraction(1, 2)),
-        lambda: Exact(-1).log(),
         lambda: Exact(1).exp(),
+        lambda: two ** Exact(10**6),
     ):
         with pytest.raises(NotExact):
             forbidden()
-    with pytest.raises(ZeroDivisionError):
-        Exact(0) ** Exact(-1)
+
+
+@mpmath.workdps(60)
+def test_what_has_no_real_value_has_none():
+    for kind in (Exact, Decimal):
+        for undefined in (
+            lambda: kind(-1).log(),  # noqa: B023 (called in the loop)
+            lambda: kind(0).log(),  # noqa: B023
+            lambda: kind(0) ** kind(-1),  # noqa: B023
+        ):
+            with pytest.raises(NotFinite):
+                undefined()
+    for undefined in (lambda: Decimal(-2) ** Decimal(Fraction(1, 2)), lambda: Decimal(10**7).exp()):
+        with pytest.raises(NotFinite):
+            undefined()
+    p = Law("p", x)
+    for e in (log(-p(x)), log(x - x) * p(x), p(x) / (x - x)):
+        with pytest.raises(NotFinite):
+            holds([p], e, 2 * e)
+
+
+@given(
+    numbers=st.lists(st.integers(10**9, 10**30), min_size=2, max_size=4),
+    powers=st.lists(st.integers(-5, 5), min_size=4),
+)
+def test_large_numbers_need_no_factoring(numbers, powers):
+    """Two integers with a common factor that no trial division finds, in a sum of logarithms that is 0."""
+    whole = Fraction(1)
+    total = Exact(0)
+    for n, k in zip(numbers, powers):
+        whole *= Fraction(n) ** k
+        total = total + Exact(k) * Exact(n).log()
+    assert (total - Exact(whole).log()).is_zero()
+    assert not (total - Exact(whole + 1).log()).is_zero()
 
 
 def test_decimals_carry_on_where_exactness_ends():
@@ -124,7 +160,51 @@ def test_models_do_not_depend_on_what_was_asked_first():
 
 
 def test_models_stay_small_on_long_chains():
-    assert math.prod(world(chain, sizes={T: 9}).states.values()) <= 2**10
+    assert math.prod(world(chain, sizes={T: 4}).states.values()) <= 128
+    assert math.prod(world(chain, sizes={T: 9}).states.values()) <= 2**11
+
+
+@pytest.mark.parametrize("length", [0, 1, 2, 3, 4, 6, 9])
+def test_every_variable_has_four_states_in_some_model(length):
+    models = Finite([chain], Definitions({}), [{T: length}]).models({T: length})
+    for variable in models[0].random:
+        assert max(model.states[variable] for model in models) >= 4
+
+
+def test_what_is_true_of_two_states_only_is_refused():
+    """For two states, of variance v: (fourth central moment) v = v^3 + (third central moment)^2."""
+    for variable, law, sizes in ((x, Law("p", x), [{}]), (state[3], chain, [{T: 6}])):
+        over = law(variable)
+        second, third, fourth = (Expect((variable - Expect(variable, over=over)) ** k, over=over) for k in (2, 3, 4))
+        assert holds([law], fourth * second, second**3 + third**2, sizes=sizes) is None
+        assert holds([law], fourth * second, second * fourth, sizes=sizes)
+
+
+def test_models_are_generic():
+    model = world(Law("p", x, y | x, (z | x, y)), seed=1)
+    for left, right in model.factors["p"]:
+        table = model.factor("p", left, right)
+        rows = [
+            tuple(n for (given, _), n in table.items() if given == row) for row in dict.fromkeys(g for g, _ in table)
+        ]
+        assert len(set(rows)) == len(rows)
+        assert all(len(set(row)) == len(row) for row in rows)
+    for variable in (x, y, z):
+        sizes = [model.volume((variable,), {variable: n}) for n in range(model.states[variable])]
+        assert len(set(sizes)) == len(sizes)
+    values = [abs(world(Law("p", x), seed=s).number((y, None), "real")) for s in range(60)]
+    assert min(values) < Fraction(1, 10**5) and max(values) > 10**5
+
+
+def test_small_differences_beside_irrational_numbers_are_seen():
+    p = Law("p", x)
+    line = exp(x) * p(x)
+    assert holds([p], line, line + 0) == "checked to 45 digits on 3 random finite models"
+    for little in (frac(1, 10**46), frac(1, 10**300), frac(1, 2) ** 400, exp(-300)):
+        assert holds([p], line, line + little) is None
+    f = function("f")
+    assert holds([p], f(x) * p(x), f(x + frac(1, 10**30)) * p(x)) is None
+    assert holds([p], (line + 1) - line, 1 + 0 * x)
 
 
 def test_the_rules_of_probability_hold_and_others_do_not():
@@ -187,3 +267,89 @@ def test_constants_and_definitions_count():
     assert holds([p], Expect(beta * log(p(x)), over=p(x)), beta * Expect(log(p(x)), over=p(x)))
     where = Definitions({beta: p(x)})
     assert Finite([p], where, [{}]).holds(log(beta), log(p(x)), "=", ())
+
+
+# ------------------------------------------------------------ constants, definitions, sizes
+
+
+def test_constants_that_of_names_are_varied():
+    a, c, theta = symbols("a c theta")
+    f, p = function("f"), Law("p", z, x | z)
+    given = p(x | z)
+    assert holds([p], theta * given, theta**2 * given, "propto", (theta,)) is None
+    assert holds([p], theta * given, theta**2 * given, "propto", (x, theta)) is None
+    assert holds([p], f(c) * given, f(c) ** 2 * given, "propto", (f(c),)) is None
+    assert holds([p], theta + log(given), 2 * theta + log(given), "const", (theta,)) is None
+    assert holds([p], theta * a * given, theta * given, "propto", (theta,))
+    assert holds([p], theta + log(given), theta + c, "const", (theta,))
+    for v, where, sizes in ((theta, {theta: a}, [{}]), (T, {}, [{T: 2}, {T: 3}])):
+        with pytest.raises(ValueError, match="of: "):
+            Finite([p], Definitions(where), sizes).holds(given, given, "propto", (v,))
+
+
+def test_a_definition_holds_for_every_number_in_place_of_its_letter():
+    beta, f = family("beta"), function("f")
+    where = Definitions({beta[t]: 1 - state[t + 3], f(state[t + 5], t): x})
+    assert where.of(beta[1000]) == wrap(1 - state[1003])
+    assert where.of(f(state[12], wrap(7))) == x
+    assert where.of(f(state[12], wrap(6))) is None
+    assert where.of(beta[0]) is None
+
+
+def test_definitions_in_a_circle_or_without_end_are_refused():
+    a, b = symbols("a b")
+    p = Law("p", x)
+    for where, e in (({a: b + 1, b: a - 1}, a), ({state[t]: state[t + 1] + 1}, state[1])):
+        with pytest.raises(ValueError, match="where: the definition of"):
+            Finite([p], Definitions(where), [{}]).holds(e * p(x), 2 * p(x), "=", ())
+
+
+def test_numbers_outside_the_declared_domain_are_refused():
+    for s, number in ((symbol("u", "unit"), 2), (symbol("s", "positive"), -1), (T, frac(1, 2)), (T, 0)):
+        with pytest.raises(ValueError, match="is declared"):
+            Definitions({s: number})
+
+
+def test_an_integer_that_where_defines_is_a_size():
+    where = Definitions({T: 2, x: 3})
+    assert where.sizes == {T: 2}
+    finite = Finite([chain], where, [{}])
+    product = Integral(chain(state[2] | state[1]) * chain(state[1] | state[0]), state[1])
+    assert finite.holds(chain(state[T] | state[0]), product, "=", ())
+    with pytest.raises(ValueError, match="sizes: T is defined by where"):
+        Finite([chain], where, [{T: 3}])
+
+
+def test_degrees_in_a_size():
+    h, n = family("h"), symbol("n", "integer")
+    for e, bound in (
+        ((T - 2) * (T - 3) * (T - 4), 3),
+        ((T**2 + 1) ** 3 - T, 6),
+        (Sum(h[t], t, 1, T), 0),
+        (Sum(t**2, t, 1, T) - 1, 3),
+        (Sum(h[t] + 1, t, 1, T), 1),
+        (Sum(T * h[t], t, 1, n), 1),
+        (frac(1, T) * Sum(h[t], t, 1, T), 1),
+        (1 / T - 1 / (T + 1), 2),
+        (2**T, None),
+        (log(T), None),
+        (Product(frac(1, 2), t, 1, T), None),
+        (Product(h[t], t, 1, T), 0),
+        (h[T + 1], 0),
+    ):
+        assert degree(wrap(e), T) == bound, e
+
+
+def test_as_many_sizes_as_a_polynomial_needs():
+    line, sizes = log(chain(state[0])), [{T: k} for k in (2, 3, 4)]
+    zero = (T - 2) * (T - 3) * (T - 4)
+    with pytest.raises(NotFinite, match="degree 3 in T needs 4 values of T, got"):
+        holds([chain], line, line + zero, sizes=sizes)
+    with pytest.raises(NotFinite, match="more than a polynomial"):
+        holds([chain], line, line + 2**T, sizes=sizes)
+    hidden = Definitions({x: zero})
+    with pytest.raises(NotFinite, match="degree 3"):
+        Finite([chain], hidden, sizes).holds(line, line + x, "=", ())
+    assert holds([chain], line, line + zero, sizes=[*sizes, {T: 5}]) is None
+    total = Sum(log(chain(state[t] | state[t - 1])), t, 1, T) + T
+    assert holds([chain], total, log(chain(state[1:T] | state[0])) + T, sizes=sizes)
