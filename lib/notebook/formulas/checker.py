@@ -8,16 +8,30 @@ import sympy as sp
 from sympy.core.function import AppliedUndef
 
 from lib.notebook.formulas.algebra import Algebra, OpenLength, Premise, has_vectors, is_vector
-from lib.notebook.formulas.concrete import Definitions, concrete
+from lib.notebook.formulas.certificates import certificate
+from lib.notebook.formulas.concrete import Definitions, concrete, degree
 from lib.notebook.formulas.equality import Comparison
 from lib.notebook.formulas.exact import Refused
-from lib.notebook.formulas.expression import Density, Expression, Number, Symbol, walk
+from lib.notebook.formulas.expression import (
+    KL_,
+    Apply,
+    Density,
+    Expect_,
+    Expression,
+    Grad_,
+    Integral_,
+    Normal_,
+    Number,
+    Symbol,
+    walk,
+)
 from lib.notebook.formulas.finite import Finite, NotFinite
+from lib.notebook.formulas.language import bound_by
 from lib.notebook.formulas.law import Law
 from lib.notebook.formulas.points import unknowns
 from lib.notebook.formulas.printing import latex
 
-DIMENSIONS = (1, 2, 3)
+DIMENSIONS = 3  # at least so many are tried
 
 
 class Undecided(Refused):
@@ -71,33 +85,81 @@ class Checker:
 
     def by_algebra(self, lhs, rhs, relation, of, every_size: bool) -> str | None:
         """As ``check``: for all sizes at once, for every law, or at each size; else ``Undecided``."""
+        try:
+            return self.proved(lhs, rhs, relation, of, every_size)
+        except Refused:
+            if relation not in (">=", "<="):
+                raise
+            grounds = Grounds(self)
+            if certificate(*map(self.definitions.unfolded, (lhs, rhs)), relation, grounds.equal) is None:
+                raise
+            return grounds.notes
+
+    def proved(self, lhs, rhs, relation, of, every_size: bool) -> str | None:
+        """As ``by_algebra``, by what the two sides are worth."""
         for definitions in dict.fromkeys((self.definitions, self.any_law)):
+            if definitions is not self.definitions and self.dropped(lhs, rhs, of):
+                continue
             try:
                 return self.at_sizes([{}], definitions, lhs, rhs, relation, of)
             except Undecided as reason:
                 undecided = reason
         if not every_size or self.sizes == [{}]:
             raise undecided
+        for size in self.sizes[0]:
+            needed = degree(self.gap(lhs, rhs, relation), size)
+            if needed is None or needed >= len({at[size] for at in self.sizes}):
+                raise Undecided(f"sizes: a polynomial in {size!r} may be 0 at all those given; give more values")
         note = self.at_sizes(self.sizes, self.definitions, lhs, rhs, relation, of)
         return f"checked for {self.size_text}" + (f", {note}" if note else "")
 
+    def dropped(self, lhs, rhs, of) -> bool:
+        """Whether a law's definition holds a variable of a gradient, an average or ``of`` that its name does not
+        tell: such a line does not hold for every law.
+        """
+        parts = [p for side in (lhs, rhs) for p in self.all_parts(side)]
+        bound = {concrete(v) for v in of}
+        for p in parts:
+            found = {Grad_: lambda p: (p.variable,), Integral_: lambda p: p.variables, Expect_: lambda p: bound_by(p.over)}
+            bound |= {concrete(v) for v in found[type(p)](p)} if type(p) in found else set()
+        for p in parts:
+            formula = self.definitions.of(p) if isinstance(p, Density) else None
+            if formula is not None and {concrete(q) for q in walk(formula)} & bound - {*p.left, *p.right}:
+                return True
+        return False
+
+    def gap(self, lhs, rhs, relation: str) -> Expression:
+        """A formula that is 0 where the relation holds, as far as its degree goes."""
+        return self.definitions.unfolded(lhs * rhs if relation == "propto" else lhs - rhs)
+
     def at_sizes(self, sizes: list[dict], definitions: Definitions, lhs, rhs, relation, of) -> str | None:
         """Checks the relation at each of the sizes and, where vectors are coupled, in each dimension."""
-        parts = [p for side in (lhs, rhs) for p in self.all_parts(side)]
-        coupled = any(
-            p == self.dimension
-            or type(p).__name__ in ("Normal_", "KL_", "Expect_", "Integral_", "Grad_")
-            or getattr(p, "name", "") == "squared_norm"
-            for p in parts
-            if p == self.dimension or has_vectors(p)
-        )
-        dimensions = DIMENSIONS if coupled else (1,)
-        notes = [f"checked in {dimensions[0]} to {dimensions[-1]} dimensions"] if coupled else []
+        dimensions = self.dimensions(lhs, rhs, relation)
+        notes = [f"checked in {dimensions[0]} to {dimensions[-1]} dimensions"] if len(dimensions) > 1 else []
         for size in sizes:
             for n in dimensions:
                 found = self.at_one(self.algebra(size, n, definitions), lhs, rhs, relation, of)
                 notes += [text for text in found if text not in notes]
         return ", ".join(notes) or None
+
+    def dimensions(self, lhs, rhs, relation: str) -> tuple[int, ...]:
+        """The dimensions to try: one, unless components are added up, and more than any polynomial in their number
+        has zeros.
+        """
+        if self.dimension in self.definitions.sizes:
+            return (self.definitions.sizes[self.dimension],)
+        parts = [p for side in (lhs, rhs) for p in self.all_parts(side)]
+        coupled = any(
+            p == self.dimension
+            or isinstance(p, (Normal_, KL_, Expect_, Integral_, Grad_))
+            or (isinstance(p, Apply) and p.name == "squared_norm")
+            for p in parts
+            if p == self.dimension or has_vectors(p)
+        )
+        if not coupled:
+            return (1,)
+        powers = degree(self.gap(lhs, rhs, relation), self.dimension) if self.dimension is not None else 0
+        return tuple(range(1, max(DIMENSIONS, (DIMENSIONS if powers is None else powers) + 2) + 1))
 
     def all_parts(self, e: Expression):
         """Every part of ``e`` and of the definitions in it."""
@@ -137,7 +199,7 @@ class Checker:
         key = (tuple(size.items()), dimension, id(definitions))
         if key not in self.algebras:
             given = {self.dimension: dimension} if self.dimension is not None else {}
-            self.algebras[key] = Algebra(definitions, {**size, **given}, dimension)
+            self.algebras[key] = Algebra(definitions, {**self.definitions.sizes, **size, **given}, dimension)
         return self.algebras[key]
 
     def value(self, algebra: Algebra, e: Expression) -> tuple[sp.Expr, frozenset, bool]:
@@ -147,6 +209,27 @@ class Checker:
             algebra.open, algebra.premises = False, set()
             self.values[key] = (algebra.value(e), frozenset(algebra.premises), algebra.open)
         return self.values[key]
+
+
+class Grounds:
+    """Equations that an inequality rests on, proved by a ``Checker``; ``notes`` is what they take for granted."""
+
+    def __init__(self, checker: Checker):
+        self.checker, self.found = checker, {}
+
+    def equal(self, a: Expression, b: Expression) -> bool:
+        """Whether the algebra proves a = b."""
+        try:
+            note = self.checker.proved(a, b, "=", (), every_size=False)
+        except (Refused, ValueError):  # a density that the law does not have, among others
+            return False
+        self.found |= {note: None} if note else {}
+        return True
+
+    @property
+    def notes(self) -> str | None:
+        """What the equations take for granted, in words."""
+        return ", ".join(self.found) or None
 
 
 def premises(before: frozenset[Premise], after: frozenset[Premise]) -> list[str]:
