@@ -68,7 +68,7 @@ def sideways(page: Page) -> list[str]:
 
 
 def thin(page: Page) -> None:
-    """Leaves one of what looks alike in code and formulas, since long pages are slow to judge and to move; not to be undone."""
+    """Leaves one of what looks alike in code and formulas, as long pages are slow to judge and to move."""
     page.evaluate(THIN)
 
 
