@@ -10,7 +10,7 @@ def stored(book):
     """The chapter as if it had been run with the two files of `lib` that it imports; no kernel is started."""
     path = book / "book" / "waves.ipynb"
     notebook = notebooks.normalise(notebooks.read(path))
-    fingerprint.record(notebook, fingerprint.digests(["lib/__init__.py", "lib/tools/waves.py"], book))
+    fingerprint.record(notebook, book, ["lib/__init__.py", "lib/tools/waves.py"])
     notebooks.write(notebook, path)
     return path
 
