@@ -10,10 +10,9 @@ import functools
 _LEFT_OUT = {"kind", "type_comment", "type_ignores"}
 
 
-@functools.lru_cache(maxsize=1024)
-def parse(text: str) -> tuple[ast.stmt, ...]:
+def bare(text: str) -> list[ast.stmt]:
     """The statements of a module's text, without what does not matter. Raises SyntaxError."""
-    return tuple(_Bare().visit(ast.parse(text)).body)
+    return _Bare().visit(ast.parse(text)).body
 
 
 @functools.lru_cache(maxsize=4096)

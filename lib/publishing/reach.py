@@ -15,12 +15,13 @@ Where names do not say what is meant, more is counted: of a module that is hande
 """
 
 import ast
+import functools
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lib.publishing.meaning import meaning, parse
+from lib.publishing.meaning import bare, meaning
 
 CELLS = "the cells"  # the name of the notebook's own code among the modules
 
@@ -38,12 +39,16 @@ class Module:
     path: Path | None
     statements: list[ast.stmt]
     binds: dict[str, list[ast.stmt]] = field(default_factory=dict)
+    imports: list[ast.stmt] = field(default_factory=list)  # those too that stand under an `if` or a `try`
 
     def __post_init__(self):
         self.statements = [part for statement in self.statements for part in _one_by_one(statement)]
         for statement in self.statements:
             for name in _bound(statement):
                 self.binds.setdefault(name, []).append(statement)
+            if not isinstance(statement, _DEFINITIONS):
+                found = [node for node in ast.walk(statement) if isinstance(node, _IMPORTS)]
+                self.imports += [single for node in found for single in _one_by_one(node)]
 
     @property
     def package(self) -> str:
@@ -70,7 +75,8 @@ class Reach:
         self._waiting: list[tuple[Module, ast.AST]] = []
         self.cells = Module(CELLS, None, cells)
         self.modules[CELLS] = self.cells
-        self._import_all(self.cells)
+        for single in self.cells.imports:
+            self._import_of(self.cells, single)
         for statement in self.cells.statements:
             if not isinstance(statement, _IMPORTS) or _is_star(statement):
                 self._take(self.cells, statement)
@@ -259,7 +265,8 @@ class Reach:
         if module is None:
             return
         self.imported.add(name)
-        self._import_all(module)
+        for single in module.imports:
+            self._import_of(module, single)
         for statement in module.statements:
             if not self._does_something(module, statement):
                 continue
@@ -268,14 +275,6 @@ class Reach:
             elif statement not in self._taken:
                 self._taken.add(statement)
                 self._waiting.append((module, statement))
-
-    def _import_all(self, module: Module) -> None:
-        for statement in module.statements:
-            if not isinstance(statement, _DEFINITIONS):
-                for node in ast.walk(statement):
-                    if isinstance(node, _IMPORTS):
-                        for single in _one_by_one(node):
-                            self._import_of(module, single)
 
     def _import_of(self, here: Module, single: ast.stmt) -> None:
         alias = single.names[0]
@@ -320,9 +319,14 @@ class Reach:
         if not path.is_file():
             return None
         try:
-            return Module(name, path, list(parse(path.read_text(encoding="utf-8"))))
+            return _module(name, path, path.read_text(encoding="utf-8"))
         except SyntaxError as error:
             raise ValueError(f"{path}: wanted Python, got {error}") from error
+
+
+@functools.lru_cache(maxsize=1024)
+def _module(name: str, path: Path, text: str) -> Module:
+    return Module(name, path, bare(text))
 
 
 _MAIN = ast.parse('__name__ == "__main__"', mode="eval").body
