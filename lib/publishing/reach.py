@@ -159,7 +159,9 @@ class Reach:
         """The module that an import of one name speaks of, and the attributes of it that are meant."""
         alias = statement.names[0]
         if isinstance(statement, ast.ImportFrom):
-            return _absolute(here, statement), [alias.name, *rest]
+            module = _absolute(here, statement)
+            inside = module == here.name  # a package that imports a module of its own
+            return (f"{module}.{alias.name}", rest) if inside else (module, [alias.name, *rest])
         return (alias.name if alias.asname else alias.name.split(".")[0]), rest
 
     def _use(self, here: Module, chain: list[str]) -> None:
