@@ -15,6 +15,11 @@ def bare(text: str) -> list[ast.stmt]:
     return _Bare().visit(ast.parse(text)).body
 
 
+def only_for_types(statement: ast.AST) -> bool:
+    """Whether a statement is an `if TYPE_CHECKING:`, false whenever code runs."""
+    return isinstance(statement, ast.If) and ast.unparse(statement.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING")
+
+
 @functools.lru_cache(maxsize=4096)
 def meaning(node: ast.AST) -> str:
     """The tree in one line, the same for every version of Python that the book runs on."""
@@ -64,8 +69,7 @@ class _Bare(ast.NodeTransformer):
 
     def visit_If(self, node):
         self.generic_visit(node)
-        typing_only = ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING")
-        return node.orelse if typing_only else node
+        return node.orelse if only_for_types(node) else node
 
     def _bare(self, node, in_class):
         if ast.get_docstring(node, clean=False) is not None:

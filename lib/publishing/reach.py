@@ -10,8 +10,8 @@ From the names that the cells use, names are followed through imports, re-export
   where the module of the decorator is.
 
 Where names do not say what is meant, more is counted: of a module that is handed on as an object, or imported by
-`import *`, everything; of a package that finds names by a `__getattr__` of its own, all modules in it; after `eval`,
-`importlib` and their like, all of `lib`.
+`import *`, everything; of a package that finds names by a `__getattr__` of its own, what it imports by that name under
+`if TYPE_CHECKING`, or else all modules in it; after `eval`, `importlib` and their like, all of `lib`.
 """
 
 import ast
@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lib.publishing.meaning import bare, meaning
+from lib.publishing.meaning import bare, meaning, only_for_types
 
 CELLS = "the cells"  # the name of the notebook's own code among the modules
 
@@ -40,6 +40,7 @@ class Module:
     statements: list[ast.stmt]
     binds: dict[str, list[ast.stmt]] = field(default_factory=dict)
     imports: list[ast.stmt] = field(default_factory=list)  # those too that stand under an `if` or a `try`
+    late: dict[str, ast.stmt] = field(default_factory=dict)  # imports by which `__getattr__` finds names when asked
 
     def __post_init__(self):
         self.statements = [part for statement in self.statements for part in _one_by_one(statement)]
@@ -151,6 +152,8 @@ class Reach:
             return found, None, []
         if rest[0] in found.binds:
             return self.origin(found, rest)
+        if rest[0] in found.late:
+            return self._walk(*self._target(found, found.late[rest[0]], rest[1:]))
         if self.module(f"{module}.{rest[0]}"):
             return self._walk(f"{module}.{rest[0]}", rest[1:])
         return found, None, rest
@@ -184,6 +187,9 @@ class Reach:
             self._use(found, rest)
         elif rest and self.module(f"{module}.{rest[0]}"):
             self._use_of(f"{module}.{rest[0]}", rest[1:])
+        elif rest and rest[0] in found.late:
+            self._taken.update(found.binds["__getattr__"])
+            self._use_of(*self._target(found, found.late[rest[0]], rest[1:]))
         elif not (rest and rest[0] in ("__file__", "__name__", "__doc__", "__path__")):
             self._take_whole(module)
 
@@ -287,6 +293,8 @@ class Reach:
         self._import(module)
         if self.module(f"{module}.{alias.name}"):
             self._import(f"{module}.{alias.name}")
+        if (found := self.module(module)) and alias.name in found.late:
+            self._import_of(found, found.late[alias.name])
 
     def _does_something(self, here: Module, statement: ast.stmt) -> bool:
         """Whether a statement does more than give a name to something."""
@@ -328,7 +336,12 @@ class Reach:
 
 @functools.lru_cache(maxsize=1024)
 def _module(name: str, path: Path, text: str) -> Module:
-    return Module(name, path, bare(text))
+    found = Module(name, path, bare(text))
+    if "__getattr__" in found.binds:
+        bodies = [statement.body for statement in ast.parse(text).body if only_for_types(statement)]
+        imports = Module(name, path, [each for body in bodies for each in body if isinstance(each, _IMPORTS)]).binds
+        found.late.update((bound, each) for bound, (each, *_) in imports.items() if bound not in found.binds)
+    return found
 
 
 _MAIN = ast.parse('__name__ == "__main__"', mode="eval").body

@@ -147,6 +147,18 @@ def test_a_package_that_finds_names_by_itself_counts_with_all_its_modules(lib):
     assert changed(lib, "from lib.shapes import factor\nfactor(1)", file, "2 * number", "3 * number") == {file}
 
 
+def test_a_name_found_late_counts_where_types_say_it_comes_from(lib):
+    (lib / "lib/shapes/__init__.py").write_text(
+        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from lib.shapes.box import Box\n"
+        "def __getattr__(name):\n    return globals()[find(name)]\n"
+    )
+    assert changed(lib, BOX, "lib/shapes/base.py", "return 1", "return 2") == {"lib/shapes/base.py"}
+    assert changed(lib, BOX, "lib/shapes/ball.py", "pi * radius", "radius") == set()
+    assert changed(lib, BOX, "lib/shapes/__init__.py", "find(name)", "name") == {"lib/shapes/__init__.py"}
+    assert reach(lib, "from lib.shapes import Box").imported >= {"lib.shapes.box", "lib.shapes.base"}
+    assert reach(lib, "import lib.shapes").imported == {"lib", "lib.shapes"}
+
+
 def test_a_statement_that_changes_a_class_counts_where_the_class_does(lib):
     file, line = "lib/shapes/patch.py", ('"blue"', '"red"')
     used = "import lib.shapes.patch\nfrom lib.shapes import Box, area\n"
