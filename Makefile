@@ -8,6 +8,13 @@ CELL_SECONDS := 600
 # `make check` does not open a page again that passed and is as it was; `make test` opens all, from disk too.
 WHICH := --changed -m "not slow"
 
+# What is given on the command line reaches the shell as it was typed: unexpanded, and as variables of its environment.
+override URL := $(value URL)
+override CHAPTER := $(value CHAPTER)
+override FORCE := $(value FORCE)
+override PAGE := $(value PAGE)
+export URL CHAPTER FORCE PAGE
+
 .DEFAULT_GOAL := help
 .PHONY: help book test check execute photographs serve clean repository
 
@@ -50,16 +57,16 @@ test: check ## Every check: also the slow ones, the checks of the checks, and ev
 	$(PYTEST) --nbval-lax --nbval-current-env --nbval-cell-timeout=$(CELL_SECONDS) book
 
 execute: $(INSTALLED) ## Run again the notebooks whose stored outputs are stale (CHAPTER=vae: one, FORCE=1: fresh ones too)
-	$(BIN)/python -m lib.publishing.execute $(if $(CHAPTER),--chapter "$(CHAPTER)") $(if $(FORCE),--force)
+	$(BIN)/python -m lib.publishing.execute $${CHAPTER:+--chapter "$$CHAPTER"} $${FORCE:+--force}
 
 photographs: book ## Take pictures of the pages in light, in dark and as wide as a phone (PAGE=book/index: one)
-	$(BIN)/python -m tests.html.photographs $(PAGE)
+	$(BIN)/python -m tests.html.photographs $${PAGE:+"$$PAGE"}
 
 serve: book ## Build the pages and serve them at http://127.0.0.1:8000/
 	$(BIN)/python -m http.server --bind 127.0.0.1 --directory _build/html 8000
 
 repository: $(INSTALLED) ## Set the repository's address everywhere (URL=https://github.com/OWNER/NAME)
-	$(BIN)/python -m lib.publishing.repository "$(URL)"
+	$(BIN)/python -m lib.publishing.repository "$$URL"
 	@$(MAKE) --no-print-directory $(INSTALLED)
 
 clean: ## Remove what was built; the environment in .venv stays

@@ -9,6 +9,7 @@ from sphinx.application import Sphinx
 
 def setup(app: Sphinx) -> dict[str, bool]:
     """Register with Sphinx, before those who describe the page."""
+    app.add_config_value("comments_config", {}, "html")  # Jupyter Book sets it even without sphinx_comments
     app.connect("html-page-context", _leave_out, priority=400)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
 

@@ -1,8 +1,8 @@
 """Re-run the notebooks whose stored outputs are stale: `python -m lib.publishing.execute`.
 
-A notebook is written only when every cell ran; until then the old file stays as it is. `--check` runs
-nothing: it names the stale notebooks, and those not stored in normal form, and ends with status 1 when there
-is one.
+Where only derivations and shown source are stale, only their cells run. A notebook is written only when every cell
+ran; until then the old file stays as it is. `--check` runs nothing: it names the stale notebooks, and those not stored
+in normal form, and ends with status 1 when there is one.
 """
 
 import argparse
@@ -18,29 +18,52 @@ from pathlib import Path
 import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+from nbformat import NotebookNode
 
 from lib.publishing import fingerprint, notebooks
+from lib.publishing.parts import parts, tagged
 
 CELL_TIMEOUT = 600  # seconds
 
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")  # of tracebacks, unreadable in a log
 
 
-def execute(path: Path, root: Path) -> None:
+def execute(path: Path, root: Path, *, only_alone: bool = False) -> None:
     """Run the notebook at `path` from top to bottom, in its own folder, and store it with its fingerprint.
 
+    With `only_alone`, run only the cells that can be run alone (`lib.publishing.parts`) after those tagged `setup` and
+    `imports`, and leave the outputs of all others as they are.
+
     Raises what the cell raised as `nbclient.exceptions.CellExecutionError`, `NotebookError` for outputs that
-    cannot be stored, and `ValueError` when a file of `lib` that it used was changed while it ran. Then
-    nothing is written.
+    cannot be stored, and `ValueError` when a file of `lib` that it used was changed while it ran, or when the kernel
+    imported one whose import cannot be seen in the code. Then nothing is written.
     """
     before = fingerprint.digests(fingerprint.all_files(root), root)
     notebook = copy.deepcopy(notebooks.read(path))
-    for cell in notebook.cells:
-        if cell.cell_type == "code":
-            cell.outputs, cell.execution_count = [], None
-    notebook.cells.append(nbformat.v4.new_code_cell(fingerprint.IMPORTED))
+    code = [place for place, cell in enumerate(notebook.cells) if cell.cell_type == "code"]
+    renewed = parts(notebook, root).alone if only_alone else code
+    needed = {place for place in code if any(tagged(notebook.cells[place], tag) for tag in ("setup", "imports"))}
+    imported = _run(notebook, sorted({*needed, *renewed}), set(renewed), path)
+    used = fingerprint.files(imported, root)
+    after = fingerprint.digests(used, root)
+    if moved := [name for name in used if after[name] != before.get(name)]:
+        raise ValueError(f"{path}: {', '.join(moved)} changed while it ran; run it again")
+    if unseen := fingerprint.unseen(notebook, imported, root):
+        raise ValueError(f"{path}: wanted modules of lib imported by name, got {', '.join(unseen)} in another way")
+    stored = notebook.metadata[fingerprint.KEY]["data"] if only_alone else after
+    notebook = notebooks.normalise(notebook)
+    fingerprint.record(notebook, root, list(stored))
+    notebooks.write(notebook, path)
+
+
+def _run(notebook: NotebookNode, places: list[int], renewed: set[int], path: Path) -> list[str]:
+    """Run the cells at `places` in a new kernel, renew the outputs of some; returns what of `lib` was imported."""
+    cells = [copy.deepcopy(notebook.cells[place]) for place in places]
+    for cell in cells:
+        cell.outputs, cell.execution_count = [], None
+    asked = nbformat.v4.new_notebook(cells=[*cells, nbformat.v4.new_code_cell(fingerprint.IMPORTED)])
     client = NotebookClient(
-        notebook,
+        asked,
         timeout=CELL_TIMEOUT,
         kernel_name="python3",
         resources={"metadata": {"path": str(path.parent)}},
@@ -48,13 +71,21 @@ def execute(path: Path, root: Path) -> None:
         extra_arguments=["--IPKernelApp.log_level=ERROR"],  # else each start warns of TCP
     )
     client.execute()
-    imported = json.loads(notebook.cells.pop().outputs[0].text)
-    used = fingerprint.digests(fingerprint.files(imported, root), root)
-    if moved := [name for name in used if used[name] != before.get(name)]:
-        raise ValueError(f"{path}: {', '.join(moved)} changed while it ran; run it again")
-    notebook = notebooks.normalise(notebook)
-    fingerprint.record(notebook, used)
-    notebooks.write(notebook, path)
+    for place, cell in zip(places, asked.cells[:-1], strict=True):
+        if place in renewed:
+            notebook.cells[place].outputs = cell.outputs
+    _number(notebook)
+    return json.loads(asked.cells[-1].outputs[0].text)
+
+
+def _number(notebook: NotebookNode) -> None:
+    """Count the cells as a run from top to bottom does."""
+    code = [cell for cell in notebook.cells if cell.cell_type == "code" and cell.source.strip()]
+    for number, cell in enumerate(code, start=1):
+        cell.execution_count = number
+        for output in cell.outputs:
+            if output.output_type == "execute_result":
+                output.execution_count = number
 
 
 def faults(path: Path, root: Path) -> list[str]:
@@ -121,12 +152,15 @@ def _check(chosen: list[Path], root: Path) -> int:
 def _refresh(path: Path, root: Path, force: bool) -> bool:
     """Run one notebook if it must be, and say what was done; False when it failed."""
     name = path.relative_to(root)
-    reasons = fingerprint.stale(path, root) or (["--force"] if force else [])
+    alone, others = fingerprint.stale_parts(path, root)
+    only_alone = bool(alone) and not others and not force
+    reasons = others + alone or (["--force"] if force else [])
     start = time.monotonic()
     try:
         if reasons:
-            print(f"{name}: running, since " + "; ".join(reasons), flush=True)
-            execute(path, root)
+            what = "running its derivations and sources" if only_alone else "running"
+            print(f"{name}: {what}, since " + "; ".join(dict.fromkeys(reasons)), flush=True)
+            execute(path, root, only_alone=only_alone)
         elif faults(path, root):
             notebooks.write(notebooks.normalise(notebooks.read(path)), path)
             print(f"{name}: fresh, stored again in normal form")

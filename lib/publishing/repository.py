@@ -90,9 +90,9 @@ def _renew(path: Path, root: Path) -> None:
     """Bring the fingerprint of a notebook up to date that was fresh before the addresses changed."""
     if fingerprint.stale(path, root):
         notebook = nbformat.read(path, as_version=4)
-        used = list(notebook.metadata[fingerprint.KEY]["lib"])
+        used = list(notebook.metadata[fingerprint.KEY]["data"])
         notebook = notebooks.normalise(notebook)
-        fingerprint.record(notebook, fingerprint.digests(used, root))
+        fingerprint.record(notebook, root, used)
         notebooks.write(notebook, path)
 
 

@@ -1,6 +1,7 @@
 """Every step of every derivation of the book is spoiled, one thing at a time, and each spoiled step is refused.
 
-A chapter's derivations stand in cells tagged ``derivation``, which need nothing but the cell tagged ``imports``.
+What is stored of the derivations, and of the library's source that chapters show, is what their cells display now. A
+chapter's derivations stand in cells tagged ``derivation``, which need nothing but the cell tagged ``imports``.
 """
 
 from pathlib import Path
@@ -8,36 +9,42 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from lib.notebook.derivation import recording
+from lib.publishing import fingerprint, notebooks
+from lib.publishing.parts import tagged
+from tests.chapters.rendering import run_alone
 from tests.notebook.mutation import refusals
 
-BOOK = Path(__file__).parents[2] / "book"
+ROOT = Path(__file__).parents[2]
 
 
 def code(path: Path) -> list:
     return [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
 
 
-def tagged(cell, tag: str) -> bool:
-    return tag in cell.metadata.get("tags", [])
-
-
-CHAPTERS = [path for path in sorted(BOOK.rglob("*.ipynb")) if any("Derivation(" in cell.source for cell in code(path))]
+CHAPTERS = [path for path in notebooks.chapters(ROOT) if any("Derivation(" in cell.source for cell in code(path))]
 
 
 def test_the_book_derives_something():
-    assert CHAPTERS, f"no notebook under {BOOK} holds a Derivation"
+    assert CHAPTERS, f"no notebook under {ROOT / 'book'} holds a Derivation"
 
 
-@pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
-def test_every_spoiled_step_is_refused(path):
+@pytest.fixture(scope="module", params=CHAPTERS, ids=lambda path: path.stem)
+def chapter(request):
+    """A chapter's file, and what its cells did that can be run alone; they run once for all tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        return request.param, run_alone(request.param, ROOT, patch)
+
+
+def test_what_is_stored_is_what_the_cells_display(chapter):
+    _, alone = chapter
+    assert alone.differing == []
+
+
+def test_every_spoiled_step_is_refused(chapter):
+    path, alone = chapter
+    made = alone.made
     untagged = [cell.source for cell in code(path) if "Derivation(" in cell.source and not tagged(cell, "derivation")]
     assert not untagged, f"{path.name}: cells with a Derivation need the tag derivation:\n{untagged}"
-    space: dict = {"__name__": "__main__"}
-    with recording() as made:
-        for cell in code(path):
-            if tagged(cell, "imports") or tagged(cell, "derivation"):
-                exec(compile(cell.source, f"{path.name}, cell {cell.id}", "exec"), space)  # the chapter's own code
     assert made, f"{path.name} mentions Derivation( but makes none"
     names = [d.name for d in made]
     assert len(set(names)) == len(names), f"{path.name}: two derivations share a name: {names}"
@@ -48,3 +55,32 @@ def test_every_spoiled_step_is_refused(path):
     assert accepted == []
     assert kinds.total() >= 4 * steps
     assert len(equal) <= 0.1 * kinds.total(), equal
+
+
+@pytest.mark.parametrize(
+    ("face", "before", "after"),
+    [
+        ("text/html", "1", "2"),
+        ("text/latex", "1", "2"),
+        ("text/plain", "1", "2"),
+        ("text/markdown", "kl_to_standard_normal", "kl_to_normal"),
+    ],
+)
+def test_a_number_edited_by_hand_is_caught_even_with_its_checksum(tmp_path, monkeypatch, face, before, after):
+    path = next(path for path in CHAPTERS if path.stem == "vae")
+    notebook = notebooks.read(path)
+    shown = ("setup", "imports", "derivation")
+    notebook.cells = [
+        c for c in notebook.cells if any(tagged(c, tag) for tag in shown) or c.source.startswith("source(")
+    ]
+    assert sum(tagged(cell, "derivation") for cell in notebook.cells) > 1
+    edited = next(
+        output for cell in notebook.cells for output in cell.get("outputs", ()) if face in output.get("data", {})
+    )
+    assert before in edited.data[face]
+    edited.data[face] = edited.data[face].replace(before, after, 1)
+    fingerprint.record(notebook, ROOT, [])
+    notebooks.write(notebook, tmp_path / "edited.ipynb")
+    assert fingerprint.stale(tmp_path / "edited.ipynb", ROOT) == []
+    (differing,) = run_alone(tmp_path / "edited.ipynb", ROOT, monkeypatch).differing
+    assert differing.startswith("edited.ipynb, cell ")

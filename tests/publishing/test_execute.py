@@ -1,7 +1,7 @@
 import pytest
 
 from lib.publishing import execute, fingerprint, notebooks
-from tests.publishing.conftest import edit, put
+from tests.publishing.conftest import code, edit, put
 
 
 def run(book, *arguments):
@@ -17,8 +17,8 @@ def test_runs_stores_and_then_leaves_alone(book, capsys):
     notebook = notebooks.read(path)
     assert notebook.cells[-1].outputs[0].text == "3\n"
     assert len(notebook.cells) == 4
-    used = ["lib/__init__.py", "lib/tools/__init__.py", "lib/tools/table.txt", "lib/tools/waves.py"]
-    assert list(notebook.metadata.book_fingerprint.lib) == used
+    assert list(notebook.metadata.book_fingerprint.others.lib) == ["lib/tools/waves.py"]
+    assert list(notebook.metadata.book_fingerprint.data) == ["lib/tools/table.txt"]
     assert run(book, "--check") == 0
     before = path.read_bytes()
     assert run(book) == 0
@@ -41,8 +41,7 @@ def test_data_count_only_where_they_were_loaded(book):
         package.read_text() + "from pathlib import Path\nLOADED = {Path(__file__).parent / 'table.txt'}\n"
     )
     assert run(book) == 0
-    used = notebooks.read(book / "book" / "waves.ipynb").metadata.book_fingerprint.lib
-    assert list(used) == ["lib/__init__.py", "lib/tools/__init__.py", "lib/tools/table.txt", "lib/tools/waves.py"]
+    assert list(notebooks.read(book / "book" / "waves.ipynb").metadata.book_fingerprint.data) == ["lib/tools/table.txt"]
 
 
 def test_the_kernel_runs_in_the_folder_of_the_notebook(book):
@@ -79,6 +78,54 @@ def test_a_file_of_lib_that_changes_during_the_run_is_noticed(book):
     )
     before = path.read_bytes()
     with pytest.raises(ValueError, match=r"lib/tools/waves\.py changed while it ran"):
+        execute.execute(path, book)
+    assert path.read_bytes() == before
+
+
+def test_where_only_derivations_are_stale_only_their_cells_run(book, capsys):
+    (book / "lib" / "tools" / "formulas.py").write_text("def derive():\n    return 'first'\n")
+    path = put(
+        book,
+        "import sys",
+        "import time\nfrom lib.tools import wave\nfrom lib.tools.formulas import derive\nprint('imported')",
+        "print(time.perf_counter())",
+        "derive()",
+        "wave()",
+    )
+    notebook = notebooks.read(path)
+    notebook.cells[2].metadata["tags"], notebook.cells[4].metadata["tags"] = ["imports"], ["derivation"]
+    notebooks.write(notebook, path)
+    assert run(book) == 0
+    before = notebooks.read(path)
+    capsys.readouterr()
+
+    (book / "lib" / "tools" / "formulas.py").write_text("def derive():\n    return 'second'\n")
+    assert run(book) == 0
+    said = capsys.readouterr().out
+    assert "running its derivations and sources, since lib/tools/formulas.py changed" in said
+    after = notebooks.read(path)
+    assert after.cells[4].outputs[0].data["text/plain"] == "'second'"
+    after.cells[4].outputs[0].data["text/plain"] = "'first'"
+    assert after.cells == before.cells  # the time of the first run too, and how cells are counted
+    assert run(book, "--check") == 0
+
+    notebook = notebooks.read(path)
+    notebook.cells.insert(3, code("derive() + '!'", "derivation"))
+    notebooks.write(notebook, path)
+    assert run(book) == 0
+    assert "running its derivations and sources, since cell 4" in capsys.readouterr().out
+    after = notebooks.read(path)
+    assert [cell.execution_count for cell in after.cells if cell.cell_type == "code"] == [1, 2, 3, 4, 5, 6]
+    assert after.cells[4].outputs == before.cells[3].outputs
+    assert after.cells[6].outputs[0].execution_count == 6
+    assert run(book, "--check") == 0
+
+
+def test_an_import_that_cannot_be_seen_in_the_code_is_refused(book):
+    hidden = "__im" + "port__"
+    path = put(book, "import sys", f"getattr(__builtins__, '{hidden}')('lib.tools.' + 'unused');")
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match=r"wanted modules of lib imported by name, got .*lib/tools/unused\.py"):
         execute.execute(path, book)
     assert path.read_bytes() == before
 

@@ -55,9 +55,9 @@ def test_fresh_outputs_stay_fresh_and_stale_ones_stale(book_in_git):
     repository.rewrite(book_in_git, NEW)
     assert notebooks.read(path).cells[-1].outputs[0].text == f"{NEW}\n"
     assert execute.faults(path, book_in_git) == []
-    (book_in_git / "lib" / "__init__.py").write_text("VALUE = 1\n")
+    (book_in_git / "lib" / "tools" / "waves.py").write_text("def wave():\n    return 1\n")
     repository.rewrite(book_in_git, ADDRESS)
-    assert "lib/__init__.py changed" in fingerprint.stale(path, book_in_git)
+    assert "lib/tools/waves.py changed" in fingerprint.stale(path, book_in_git)
 
 
 @pytest.mark.parametrize("ending", ["", "/", ".git", ".git/"])
