@@ -44,6 +44,7 @@ from lib.notebook.formulas.expression import (
 )
 from lib.notebook.formulas.gaussian import expectation, integrate, normal, standard_mean
 from lib.notebook.formulas.language import bound_by, pi
+from lib.notebook.formulas.points import at, close, point
 from lib.notebook.formulas.printing import latex
 from lib.notebook.formulas.signs import Signs
 from lib.notebook.formulas.sums import Sums, at_least, index_of, turned
@@ -205,6 +206,7 @@ class Algebra:
 
     def need_nonzero(self, e: Expression, value: sp.Expr) -> None:
         """Takes for granted that a divisor is not 0, factor by factor, where that is not known."""
+        e = e.body if isinstance(e, Apply) and e.name == "sqrt" else e
         for base, _ in self.split(sp.factor(value) if not value.is_Atom else value):
             base = base.as_base_exp()[0]
             if base is not sp.E and not self.signs.nonzero(base) and not self.surely_positive(e, base):
@@ -248,6 +250,23 @@ class Algebra:
         whole = domain != "integer" or value.is_integer is not False
         if domain == "noise" or not whole or any(self.signs.sign_of(part) == -1 or part == 0 for part in parts):
             raise ValueError(f"where: {e!r} is declared {domain}, and {value} is not")
+        if isinstance(e, Density):
+            if not self.surely_positive(e, value):
+                self.assume(("density", e), f"where ${latex(e)} > 0$")
+            self.normalised(e, value)
+
+    def normalised(self, e: Density, value: sp.Expr) -> None:
+        """``ValueError`` where the formula of a density is known not to integrate to 1."""
+        try:
+            total = self.integral(value, [self.atom(v, k) for v in e.left for k in self.components(v)])
+        except (OpenLength, ValueError):
+            return
+        if outermost(total, (AppliedUndef, *RULED)):
+            return
+        for seed in range(2):
+            number = at(total, point(total, self.domains, seed))
+            if number.is_real and not close(number, sp.Integer(1)):
+                raise ValueError(f"where: {e!r} integrates to {total}, which is not 1")
 
     # ---- one method a kind of formula
 
@@ -366,7 +385,12 @@ class Algebra:
                 inside = self.over_line(sums[0].args[0] * term / sums[0], x)
                 parts.append(self.sums.partial(inside, letter, end))
                 body -= term
-        return integrate(sp.expand(body, power_exp=False, power_base=False, log=False) if parts else body, x, self.positive, self.rule) + sp.Add(*parts)
+        return integrate(
+            sp.expand(body, power_exp=False, power_base=False, log=False) if parts else body,
+            x,
+            self.positive,
+            self.rule,
+        ) + sp.Add(*parts)
 
     def _on_integral(self, e: Integral_, i: int) -> sp.Expr:
         return self.integral(self.of(e.body, i), [x for v in e.variables for x in self.bound(v, e.body)])
@@ -422,7 +446,9 @@ class Algebra:
     def _on_grad(self, e: Grad_, i: int) -> sp.Expr:
         if e.variable.domain == "integer":
             raise ValueError(f"variable: no derivative by the integer {e.variable!r}")
-        return derivative(self.of(e.body, i), self.bound(e.variable, e.body)[i if e.variable.vector else 0], self.inside)
+        return derivative(
+            self.of(e.body, i), self.bound(e.variable, e.body)[i if e.variable.vector else 0], self.inside
+        )
 
     def inside(self, part: sp.Expr, x: sp.Symbol) -> sp.Expr:
         """The derivative of an integral, a sum or a product of open length."""

@@ -68,7 +68,8 @@ class Checker:
         note, problem = None, None
         if self.finite:
             try:
-                note = self.finite.holds(lhs, rhs, relation, of) + (f", {self.size_text}" if self.size_text else "")
+                note = self.finite.holds(lhs, rhs, relation, of)
+                note += f", {self.size_text}" if self.size_text and "models" in note else ""
             except NotFinite as reason:
                 problem = Refused(str(reason))
             except Refused as reason:  # not the last word where a law is a Gaussian by definition
@@ -93,7 +94,15 @@ class Checker:
             grounds = Grounds(self)
             if certificate(*map(self.definitions.unfolded, (lhs, rhs)), relation, grounds.equal) is None:
                 raise
-            return grounds.notes
+            return ", ".join(dict.fromkeys([*grounds.notes, *self.taken(lhs, rhs)])) or None
+
+    def taken(self, lhs, rhs) -> list[str]:
+        """What two lines take for granted, as far as the algebra knows it."""
+        algebra = self.algebra({}, 1, self.definitions)
+        try:
+            return premises(self.value(algebra, lhs)[1], self.value(algebra, rhs)[1])
+        except (OpenLength, Refused):
+            return []
 
     def proved(self, lhs, rhs, relation, of, every_size: bool) -> str | None:
         """As ``by_algebra``, by what the two sides are worth."""
@@ -120,7 +129,11 @@ class Checker:
         parts = [p for side in (lhs, rhs) for p in self.all_parts(side)]
         bound = {concrete(v) for v in of}
         for p in parts:
-            found = {Grad_: lambda p: (p.variable,), Integral_: lambda p: p.variables, Expect_: lambda p: bound_by(p.over)}
+            found = {
+                Grad_: lambda p: (p.variable,),
+                Integral_: lambda p: p.variables,
+                Expect_: lambda p: bound_by(p.over),
+            }
             bound |= {concrete(v) for v in found[type(p)](p)} if type(p) in found else set()
         for p in parts:
             formula = self.definitions.of(p) if isinstance(p, Density) else None
@@ -215,7 +228,7 @@ class Grounds:
     """Equations that an inequality rests on, proved by a ``Checker``; ``notes`` is what they take for granted."""
 
     def __init__(self, checker: Checker):
-        self.checker, self.found = checker, {}
+        self.checker, self.notes = checker, []
 
     def equal(self, a: Expression, b: Expression) -> bool:
         """Whether the algebra proves a = b."""
@@ -223,13 +236,8 @@ class Grounds:
             note = self.checker.proved(a, b, "=", (), every_size=False)
         except (Refused, ValueError):  # a density that the law does not have, among others
             return False
-        self.found |= {note: None} if note else {}
+        self.notes += [note] if note else []
         return True
-
-    @property
-    def notes(self) -> str | None:
-        """What the equations take for granted, in words."""
-        return ", ".join(self.found) or None
 
 
 def premises(before: frozenset[Premise], after: frozenset[Premise]) -> list[str]:

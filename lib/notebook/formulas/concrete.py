@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from contextlib import contextmanager
 from fractions import Fraction
+from types import MappingProxyType
 
 from lib.notebook.formulas.expression import (
     Add,
@@ -161,17 +162,18 @@ class Definitions:
     """
 
     def __init__(self, where: dict | None):
-        self.where, self.sizes, self.opened, self.known = {}, {}, [], {}
+        defined, self.sizes, self.opened, self.known = {}, {}, [], {}
         for key, formula in (where or {}).items():
             if not isinstance(key, Expression) or type(key).__name__ not in ("Symbol", "Density", "Call"):
                 raise ValueError(f"where: wanted symbols, densities or calls as keys, got {key!r}")
-            self.where[same_place(concrete(key))] = wrap(formula)
+            defined[same_place(concrete(key))] = wrap(formula)
             value = constant(wrap(formula))
             if isinstance(key, Symbol) and value is not None:
                 if not within(value, key.domain):
                     raise ValueError(f"where: {key!r} is declared {key.domain}, which {formula!r} is not")
                 if key.domain == "integer" and key.index is None:
                     self.sizes[key] = int(value)
+        self.where = MappingProxyType(defined)
 
     def of(self, e: Expression) -> Expression | None:
         """The definition of ``e`` with its indices put in, or None."""

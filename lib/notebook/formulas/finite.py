@@ -423,4 +423,5 @@ class Finite:
 def told(trials: list[list[bool]]) -> str:
     """How equations were checked, in words, from what ``Finite.tried`` returned for each."""
     exact = [each for trial in trials for each in trial]
-    return f"checked {'exactly' if all(exact) else f'to {DIGITS} digits'} on {len(exact)} random finite models"
+    how = "exactly" if all(exact) else f"to {DIGITS} digits"
+    return f"checked {how} on {len(exact)} random finite models of up to {MANY} states a variable"

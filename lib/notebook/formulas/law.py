@@ -59,20 +59,31 @@ class Law:
     A factor is a variable, ``x | z``, a tuple ``(x | z, y)`` for two conditions, or ``every(...)``. A
     variable that only stands behind bars (x in ``Law("q", z | x)``) has no distribution of its own:
     ``q(z)`` is then refused. ``latex`` is how the letter is shown; ``p.shown_as("p")`` writes the same law
-    otherwise (the prior of $p_\theta$ without its $\theta$). Raises ``ValueError`` for factors that
+    otherwise (the prior of $p_\theta$ without its $\theta$). A derivation refuses a law whose factors
     contradict each other: a variable that two of them give, or one that depends on itself.
     """
 
     def __init__(self, name: str, *factors, latex: str | None = None):
         symbol(name)
-        self.name, self.latex = name, latex
-        self.factors = [
+        self._name, self._latex = name, latex
+        self._factors = tuple(
             f if isinstance(f, every) else conditioned(f if isinstance(f, tuple) else (f,)) for f in factors
-        ]
-        self.consistent([f for f in self.factors if not isinstance(f, every)])
-        for f in self.factors:
-            if isinstance(f, every):
-                self.consistent([f.factor])
+        )
+
+    @property
+    def name(self) -> str:
+        """The name, by which derivations tell laws apart."""
+        return self._name
+
+    @property
+    def latex(self) -> str | None:
+        """How the letter is shown, if not by its name."""
+        return self._latex
+
+    @property
+    def factors(self) -> tuple:
+        """The factors: (left, right), or ``every``."""
+        return self._factors
 
     def __call__(self, *args) -> Density:
         """A density of this law."""
@@ -81,7 +92,7 @@ class Law:
     def shown_as(self, latex: str) -> Law:
         """The same law, displayed with another letter."""
         other = Law(self.name, latex=latex)
-        other.factors = self.factors
+        other._factors = self._factors
         return other
 
     def expand(self, values: dict) -> list[tuple[tuple, tuple]]:

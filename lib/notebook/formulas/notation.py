@@ -25,7 +25,7 @@ from lib.notebook.formulas.printing import latex
 
 TAKEN = ("exp", "log", "sqrt", "squared_norm", "KL")  # names that mean something already
 RELATION = re.compile(
-    r"[=<>≤≥≈≡≠≃≅∝∼]|\\[a-zA-Z]*(eq|sim|approx|equiv|propto|cong)|\\(le|ge|ne|lt|gt|ll|gg)(?![a-zA-Z])"
+    r"[=<>≤≥≈≡≠≃≅∝∼]|\\[a-zA-Z]*(eq|sim|approx|equiv|propto|cong|arrow)|\\(le|ge|ne|lt|gt|ll|gg|to|in)(?![a-zA-Z])"
 )
 
 
@@ -34,6 +34,8 @@ def no_claim(part: Expression) -> None:
     label = part.label if isinstance(part, Group) else None
     if label and RELATION.search(label):
         raise ValueError(f"label: wanted a name without a relation, got {label!r}; write the value as a step instead")
+    if label and re.fullmatch(r"-?[\d.]+", label):
+        raise ValueError(f"label: wanted a name, got the number {label!r}; write the value as a step instead")
     if not isinstance(part, (Symbol, Call, Density)):
         return
     if isinstance(part, Density) and pi in (*part.left, *part.right):
@@ -45,7 +47,7 @@ def no_claim(part: Expression) -> None:
     outside, before = shown or "", None
     while outside != before:
         outside, before = re.sub(r"\{[^{}]*\}|\([^()]*\)", "", outside), outside
-    if RELATION.search(shown or "") or re.search(r"[-+*/]", outside):
+    if RELATION.search(shown or "") or re.search(r"[-+*/]", outside) or (shown and not re.search("[A-Za-z]", shown)):
         raise ValueError(f"latex: wanted a letter, no sum and no relation, got {shown!r}")
 
 
@@ -156,7 +158,7 @@ def carries(part: Expression, variable: Symbol) -> bool:
         return False
     name = part.law if isinstance(part, Density) else part.name
     shown = latex(part) if isinstance(part, Symbol) else prints(part)[0][0]
-    small = re.search(r"[_^].*", shown)
+    small = re.search(r"[_^(].*", shown)
     sign = rf"(?<![A-Za-z\\]){re.escape(latex(variable))}(?![A-Za-z])"
     return variable.name in name.split("_")[1:] or bool(small and re.search(sign, small[0]))
 
@@ -189,6 +191,15 @@ def no_contradiction(pairs) -> None:
     for key, formula in pairs:
         if key == pi:
             raise ValueError("where: pi is a constant, it cannot be defined")
+        for other, its_formula in pairs:
+            same = (
+                isinstance(key, Call)
+                and isinstance(other, Call)
+                and (key.name, len(key.args)) == (other.name, len(other.args))
+            )
+            if same and all(isinstance(a, Symbol) for a in (*key.args, *other.args)):
+                if concrete(replace(formula, dict(zip(key.args, other.args)))) != its_formula:
+                    raise ValueError(f"where: {key.name} is defined twice, by {key!r} and by {other!r}, not alike")
         for letter_, place in [(None, None), *places(key, pairs)]:
             for other, its_formula in pairs:
                 if at_place(key, letter_, place) == other and at_place(formula, letter_, place) != its_formula:

@@ -80,7 +80,7 @@ class Signs:
     def find(self, e: sp.Expr) -> tuple[int, bool]:
         """The sign of ``e``."""
         if isinstance(e, sp.exp):
-            return (1, True) if e.exp.is_real else UNKNOWN
+            return (1, True) if self.real(e.exp) else UNKNOWN
         if not e.args or not (e.is_Add or e.is_Mul or e.is_Pow or e.func is sp.log):
             return (1 if e.is_nonnegative else -1 if e.is_nonpositive else 0), bool(e.is_nonzero)
         if e.func is sp.log and self.sign(e.args[0]) == (1, True):
@@ -90,7 +90,7 @@ class Signs:
             return sp.prod(s for s, _ in signs), all(strict for _, strict in signs)
         if e.is_Pow:
             sign, strict = self.sign(e.base)
-            if e.exp.is_real is not True:
+            if not self.real(e.exp):
                 return UNKNOWN
             return (1 if e.exp.is_even else sign if e.exp.is_odd or sign == 1 else 0), strict
         if not e.is_Add or length(e) > TERMS:
@@ -108,6 +108,16 @@ class Signs:
             sign, nonzero = self.irreducible(base)
             s, strict = s * (1 if power % 2 == 0 else sign), strict and nonzero
         return (s * below, strict) if s * below else (0, strict)
+
+    def real(self, e: sp.Expr) -> bool:
+        """Whether ``e`` is real wherever it is defined."""
+        if e.is_Add or e.is_Mul or isinstance(e, sp.exp):
+            return all(map(self.real, e.args))
+        if e.is_Pow:
+            return self.real(e.base) and self.real(e.exp) and (bool(e.exp.is_integer) or self.sign(e.base)[0] == 1)
+        if e.func is sp.log:
+            return self.sign(e.args[0]) == (1, True)
+        return bool(e.is_real)
 
     def shared(self, e: sp.Expr) -> tuple[int, bool]:
         """The sign that all terms of a sum have in common."""
@@ -161,7 +171,11 @@ class Signs:
         if not rounds or length(e) > TERMS:
             return False
         expanded = sp.expand(sp.expand_log(e), power_exp=False)
-        if self.by_product(expanded) or self.by_root(expanded) or any(self.at_least_zero(b, rounds - 1) for b in self.lower_bounds(expanded)):
+        if (
+            self.by_product(expanded)
+            or self.by_root(expanded)
+            or any(self.at_least_zero(b, rounds - 1) for b in self.lower_bounds(expanded))
+        ):
             return True
         open_ones = [f for f in sp.Mul.make_args(sp.factor(e)) if self.sign(f)[0] != 1]
         return len(open_ones) == 1 and open_ones[0] != e and self.at_least_zero(open_ones[0], rounds)

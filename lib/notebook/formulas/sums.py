@@ -169,7 +169,11 @@ class Sums:
         """The derivative of a partial sum or product by ``x``."""
         f, letter, end = part.args[0], self.letter(part.args[0]), self.typed_end(part)
         slope = derivative(f, x, self.algebra.inside)
-        return self.partial(slope, letter, end) if isinstance(part, PartialSum) else part * self.partial(slope / f, letter, end)
+        return (
+            self.partial(slope, letter, end)
+            if isinstance(part, PartialSum)
+            else part * self.partial(slope / f, letter, end)
+        )
 
 
 def index_of(index: dict) -> Expression:
@@ -199,5 +203,3 @@ def at_least(index: dict, value: int, ranges: dict) -> bool:
             if s is not None:
                 letters[s] = letters.get(s, 0) + count * n
     return all(n >= 0 for n in letters.values()) and constant + sum(letters.values()) >= value
-
-

@@ -209,7 +209,7 @@ def test_laws_that_contradict_themselves_are_refused():
         ((every(t, 1, T, state[t] | state[t]),), r"x\[t\]"),
     ):
         with pytest.raises(ValueError, match=f"law p: {variable} (is given by more|depends on itself)"):
-            Law("p", *factors)
+            Finite([Law("p", *factors)], Definitions({}), [{T: 3}])
 
 
 @pytest.mark.parametrize(
