@@ -142,6 +142,16 @@ def test_order_of_objects_and_queries_does_not_matter():
         assert value.item() == pytest.approx(losses[name].item(), abs=1e-6), name
 
 
+def test_box_losses_are_divided_by_the_objects_alone():
+    """Not by the images: empty ones beside an object leave its losses as they are."""
+    outputs, targets = random_case(3, objects=(0, 1, 0))
+    losses = SetCriterion(5)(outputs, targets)
+    alone = SetCriterion(5)({name: value[1:2] for name, value in outputs.items()}, targets[1:2])
+    for name in ("loss_bbox", "loss_giou", "class_error"):
+        assert losses[name].item() == pytest.approx(alone[name].item(), rel=1e-5), name
+    assert losses["loss_bbox"] > 0
+
+
 def test_images_without_objects():
     outputs, targets = random_case(1, objects=(0, 0))
     outputs = {name: value.requires_grad_() for name, value in outputs.items()}
@@ -149,6 +159,8 @@ def test_images_without_objects():
     losses = criterion(outputs, targets)
     criterion.total(losses).backward()
     assert losses["loss_bbox"] == losses["loss_giou"] == 0 and losses["loss_ce"] > 0
+    assert losses["class_error"] == 100
+    assert losses["cardinality_error"] == (outputs["pred_logits"].argmax(-1) != 5).sum().item() / 2
     assert (outputs["pred_boxes"].grad == 0).all() and outputs["pred_logits"].grad.abs().sum() > 0
 
 
