@@ -184,6 +184,20 @@ def test_weights_scale_their_losses_in_every_layer():
     assert criterion.total(losses).item() == pytest.approx(3 * (losses["loss_bbox"] + losses["loss_bbox_0"]).item())
 
 
+def test_layers_are_weighted_however_many():
+    criterion = SetCriterion(6, weights={"loss_bbox": 3.0})
+    losses = {f"loss_bbox{layer}": torch.tensor(1.0) for layer in ("", "_0", "_9", "_10", "_123", "_enc")}
+    assert criterion.total({**losses, "class_error": torch.tensor(50.0)}) == 18
+
+
+def test_too_many_objects_and_too_few_are_errors_alike():
+    _, targets = random_case(4, objects=(3, 1))
+    logits = torch.zeros(2, 6, 6)
+    logits[..., 5], logits[0, 0, 0], logits[1, :3, 1] = 1, 2, 2  # one is found of three, three are of one
+    losses = SetCriterion(5)({"pred_logits": logits, "pred_boxes": torch.full((2, 6, 4), 0.5)}, targets)
+    assert losses["cardinality_error"] == 2
+
+
 def bad(**changes):
     """Targets of one image with one object, changed."""
     target = {"labels": torch.tensor([2]), "boxes": torch.tensor([[0.5, 0.5, 0.2, 0.2]])}
