@@ -29,7 +29,8 @@ def test_imports_nothing_that_takes_long(package):
 @pytest.mark.slow
 @pytest.mark.parametrize("package", ["detection", "notebook"])
 def test_is_imported_in_no_time(package):
-    code = f"start = time.perf_counter()\nimport lib.{package}\nprint(time.perf_counter() - start)"
+    clock = "time.process_time()"  # the processor's, which does not run while others do
+    code = f"start = {clock}\nimport lib.{package}\nprint({clock} - start)"
     assert min(fresh(code) for _ in range(5)) < 0.4
 
 
