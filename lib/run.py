@@ -41,15 +41,16 @@ class Recipe(NamedTuple):
     """How one model of the book is built, trained and judged."""
 
     build: Callable[[argparse.Namespace], nn.Module]
-    loss: Callable[[nn.Module, Tensor, Tensor], dict[str, Tensor]]  # of images (B, 1, 28, 28) and labels (B,)
-    test: Callable[[nn.Module, Tensor, Tensor], dict[str, float]]  # test images and labels -> named numbers
-    sample: Callable[[nn.Module, int], Tensor] | None = None  # for models that draw
+    # Their first argument is the model that `build` gives.
+    loss: Callable[..., dict[str, Tensor]]  # of images (B, 1, 28, 28) and labels (B,)
+    test: Callable[..., dict[str, float]]  # test images and labels -> named numbers
+    sample: Callable[..., Tensor] | None = None  # for models that draw: so many digits
     cpu_images: int = 300_000  # seen where the command line does not say; ten times as many on a GPU
     batch_size: int = 128
     lr: float = 2e-3
     clip: float | None = None
     prepare: Callable[[Tensor], Tensor] | None = None  # what training sees in place of the images
-    finish: Callable[[nn.Module, Tensor], None] | None = None  # what is left to do with a trained model and its images
+    finish: Callable[..., None] | None = None  # what is left to do with a trained model and its images
 
 
 def build_autoencoder(options: argparse.Namespace) -> Autoencoder:
@@ -266,8 +267,9 @@ def build_vit(options: argparse.Namespace) -> VisionTransformer:
 
 def build_swin(options: argparse.Namespace) -> SwinTransformer:
     """The Swin Transformer of chapter 5.2."""
-    sizes = {"embed_dim": 32, "depths": (2, 2), "num_heads": (2, 4), "window_size": 7}
-    return SwinTransformer(28, patch_size=2, in_chans=1, num_classes=10, **sizes)
+    return SwinTransformer(
+        28, patch_size=2, in_chans=1, num_classes=10, embed_dim=32, depths=(2, 2), num_heads=(2, 4), window_size=7
+    )
 
 
 def classifier_loss(model: nn.Module, images: Tensor, labels: Tensor) -> dict[str, Tensor]:

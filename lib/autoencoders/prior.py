@@ -160,7 +160,7 @@ class CodePrior(nn.Module):
             labels = torch.zeros(n, dtype=torch.long, device=self.pos_embed.device)
         check_map("labels", labels, max(1, self.num_classes), ())
         tokens = self.class_embed(labels)[:, None]
-        if upper is not None:
+        if upper is not None and self.upper is not None and self.upper_embed is not None:  # all or none, as seen above
             check_map("upper", upper, self.upper[0], self.upper[1:])
             tokens = torch.cat([tokens, self.upper_embed(upper.flatten(1))], dim=1)
         if len(tokens) != n:

@@ -59,8 +59,8 @@ class SetCriterion(nn.Module):
         layers = {"": outputs} | {f"_{i}": layer for i, layer in enumerate(outputs.get("aux_outputs", []))}
         if "enc_outputs" in outputs:
             layers["_enc"] = outputs["enc_outputs"]
-        losses, matches = {}, self.matcher.of_layers(list(layers.values()), targets)
-        for (suffix, layer), pairs in zip(layers.items(), matches):
+        losses: dict[str, Tensor] = {}
+        for (suffix, layer), pairs in zip(layers.items(), self.matcher.of_layers(list(layers.values()), targets)):
             found = self.of_layer(layer, pairs, targets)
             if suffix:
                 del found["class_error"]

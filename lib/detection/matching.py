@@ -3,15 +3,14 @@ r"""Which prediction answers for which object: the assignment of least cost.
 Carion et al., "End-to-End Object Detection with Transformers" (DETR), ECCV 2020 (arXiv:2005.12872), section 3.1,
 equation (1). The assignment is scipy's, which solves it as Kuhn's Hungarian method does.
 
-Targets are a list with a dictionary for each image: "labels" (T,), integers, and "boxes" (T, 4), centre, width and
-height in units of the image.
+Targets are a dictionary an image: "labels" (T,), integers, and "boxes" (T, 4), centre and size in units of the image.
 """
 
 import math
 from collections.abc import Sequence
 
+import scipy  # and not its parts: each is imported when first used, and takes longer than this whole package
 import torch
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
 from lib.detection.boxes import box_cxcywh_to_xyxy, generalized_box_iou
@@ -61,7 +60,8 @@ class HungarianMatcher(nn.Module):
 
     def assign(self, cost: Tensor) -> tuple[Tensor, Tensor]:
         """The pairs of one image, predictions (n,) and objects (n,), from its costs (Q, T). Another rule goes here."""
-        return tuple(map(torch.from_numpy, linear_sum_assignment(cost)))
+        predictions, objects = scipy.optimize.linear_sum_assignment(cost)
+        return torch.from_numpy(predictions), torch.from_numpy(objects)
 
     @torch.no_grad()
     def cost(self, outputs: dict[str, Tensor], targets: Targets) -> Tensor:

@@ -49,7 +49,7 @@ class MultiheadAttention(nn.Module):
     def weights(self, q: Tensor, k: Tensor, padding: Tensor | None = None) -> Tensor:
         """The attention weights (B, heads, N, M) that `forward` uses, without dropout, and does not keep."""
         q, k = self.heads(q, 0), self.heads(k, 1)
-        mask = None if padding is None else torch.where(self.allowed(padding), 0.0, -torch.inf).to(q.dtype)
+        mask = None if (seen := self.allowed(padding)) is None else torch.where(seen, 0.0, -torch.inf).to(q.dtype)
         return attention(q, k, k, mask)[1]
 
     def heads(self, x: Tensor, part: int) -> Tensor:

@@ -108,12 +108,13 @@ class LossAwareSampler:
         check_count(T=T, history=history)
         if not 0 <= uniform <= 1:
             raise ValueError(f"uniform must lie in [0, 1], got {uniform!r}")
-        self.losses, self.uniform = [deque(maxlen=history) for _ in range(T)], uniform
+        self.history, self.uniform = history, uniform
+        self.losses: list[deque[float]] = [deque(maxlen=history) for _ in range(T)]
 
     def probabilities(self) -> Tensor:
         """How likely each time is, (T,), float64."""
         T = len(self.losses)
-        if any(len(losses) < losses.maxlen for losses in self.losses):
+        if any(len(losses) < self.history for losses in self.losses):
             return torch.full((T,), 1 / T, dtype=torch.float64)
         weight = torch.tensor([*map(list, self.losses)], dtype=torch.float64).square().mean(1).sqrt()
         if not weight.sum() > 0:

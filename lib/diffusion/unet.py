@@ -9,7 +9,7 @@ The parameters of `UNet` are named as in the published PyTorch weights of DDPM (
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -65,7 +65,7 @@ def two_convolutions(in_channels: int, out_channels: int) -> nn.Sequential:
     )  # fmt: skip
 
 
-def centre(x: Tensor, size: tuple[int, int]) -> Tensor:
+def centre(x: Tensor, size: Sequence[int]) -> Tensor:
     """The middle of maps (B, C, H, W), of the given height and width."""
     top, left = (x.shape[2] - size[0]) // 2, (x.shape[3] - size[1]) // 2
     return x[:, :, top : top + size[0], left : left + size[1]]

@@ -1,8 +1,11 @@
 """What a page shows: checked derivations, figures, interactive figures, and the library's own source."""
 
+from typing import TYPE_CHECKING
+
+from IPython import get_ipython
+
 from lib.notebook.animation import animate
 from lib.notebook.controls import span
-from lib.notebook.derivation import Derivation, WrongStep, recording
 from lib.notebook.explore import explore
 from lib.notebook.figures import COLORS, LiveFigure, apply_style, figure_html, show, show_images, tile
 from lib.notebook.formulas import (
@@ -31,6 +34,9 @@ from lib.notebook.formulas import (
     vector,
 )
 from lib.notebook.source import source
+
+if TYPE_CHECKING:
+    from lib.notebook.derivation import Derivation, WrongStep, recording
 
 __all__ = [
     "COLORS",
@@ -71,4 +77,21 @@ __all__ = [
     "vector",
 ]
 
-apply_style()
+_CHECKED = {"Derivation", "WrongStep", "recording"}  # these need sympy, and it takes longer to import than the rest
+
+
+def __getattr__(name: str):
+    """What checks derivations, imported when it is first asked for."""
+    if name not in _CHECKED:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from lib.notebook import derivation
+
+    return getattr(derivation, name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_CHECKED})
+
+
+if get_ipython() is not None:  # what a notebook's cells draw has the house style; a program's settings are its own
+    apply_style()

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from lib.checks import is_number
 from lib.notebook.figures import plain_text
 
 MAX_FRAMES = 150  # of 10 KB each, these already fill a chapter's notebook
@@ -57,8 +58,7 @@ def span(low: float, high: float, frames: int = 9) -> Span:
 def checked_controls(controls: Mapping, labels: Mapping, start: Mapping) -> list[Control]:
     """The sliders that `explore` was asked for. Raises ValueError as it says."""
     if not 1 <= len(controls) <= 3:
-        given = ", ".join(controls) or "none"
-        raise ValueError(f"explore takes one to three controls, got {len(controls)}: {given}")
+        raise ValueError(f"explore takes one to three controls, got {len(controls)}: {', '.join(controls) or 'none'}")
     for name, given in (("labels", labels), ("start", start)):
         if unknown := [key for key in given if key not in controls]:
             raise ValueError(f"{name} names {unknown}, but the controls are {list(controls)}")
@@ -77,7 +77,7 @@ def _control(name: str, values, labels: Mapping, start: Mapping) -> Control:
     label = plain_text(labels.get(name, name.replace("_", " ")), f"labels[{name!r}]")
     if isinstance(values, Span):
         first = start.get(name, values.low)
-        if not isinstance(first, numbers.Real) or not values.low <= first <= values.high:
+        if not is_number(first) or not values.low <= first <= values.high:
             wanted = f"from {values.low:g} to {values.high:g}"
             raise ValueError(f"start[{name!r}] must be a number {wanted}, got {first!r}")
         # No more than could be stored: the product of the frames is checked later.

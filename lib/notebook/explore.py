@@ -61,7 +61,7 @@ def explore(
         named = {slider.name: value for slider, value in zip(sliders, values)}
         return _frame(draw, alt, named, colors)
 
-    faces = {}
+    faces: dict[str, Any] = {}
     if "google.colab" not in sys.modules:
         faces["text/html"] = stored_face(sliders, _all_frames(frame, sliders), below)
     view = live_face(sliders, frame, below)

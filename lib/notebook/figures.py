@@ -10,15 +10,15 @@ import math
 import numbers
 from base64 import b64encode
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import matplotlib.pyplot as plt
 import numpy as np
 from IPython import get_ipython
 from IPython.display import display
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from PIL import Image
+
+if TYPE_CHECKING:  # matplotlib takes longer to import than all of the above: functions that draw do it
+    from matplotlib.figure import Figure
 
 # One colour for one thing in every chapter, after Okabe and Ito, "Color Universal Design" (2008). The grey is
 # darker than usual: to the red-green blind a middle grey and the purple look alike.
@@ -31,7 +31,7 @@ COLORS = {
 }
 
 # A figure 6 inches wide fills a page's column, and its text can still be read on a phone of 390 pixels.
-STYLE = {
+STYLE: dict[Any, Any] = {
     "figure.figsize": (6.0, 3.4),
     "figure.dpi": 110,
     "figure.facecolor": "white",
@@ -43,7 +43,7 @@ STYLE = {
     "axes.edgecolor": "#595959",
     "axes.grid": True,
     "axes.axisbelow": True,
-    "axes.prop_cycle": plt.cycler(color=["#0072B2", "#D55E00", "#CC79A7", "#1A1A1A", "#009E73"]),
+    "axes.prop_cycle": "cycler('color', ['#0072B2', '#D55E00', '#CC79A7', '#1A1A1A', '#009E73'])",
     "grid.color": "#E4E4E4",
     "xtick.color": "#595959",
     "ytick.color": "#595959",
@@ -68,8 +68,10 @@ class Picture(NamedTuple):
 
 
 def apply_style() -> None:
-    """Sets matplotlib's defaults to the house style. Importing `lib.notebook` calls it."""
-    plt.rcParams.update(STYLE)
+    """Sets matplotlib's defaults to the house style. Importing `lib.notebook` inside IPython calls it."""
+    import matplotlib
+
+    matplotlib.rcParams.update(STYLE)
 
 
 def show(fig, alt: str, caption: str | None = None, colors: int = STILL_COLORS) -> None:
@@ -169,6 +171,8 @@ class LiveFigure:
     def update(self, fig, alt: str, caption: str | None = None) -> None:
         """Shows the figure here instead of the last one. Takes what `show` takes."""
         if get_ipython() is None:
+            import matplotlib.pyplot as plt
+
             plt.close(fig)
             return
         bundle = {"text/html": figure_html(fig, alt, caption), "text/plain": alt}
@@ -196,6 +200,8 @@ def render(fig, colors: int = STILL_COLORS, name: str = "fig") -> Picture:
     """
     if not isinstance(colors, numbers.Integral) or not 2 <= colors <= 256:
         raise ValueError(f"colors must be a whole number from 2 to 256, got {colors!r}")
+    from matplotlib.figure import Figure
+
     pixels = _drawn(fig) if isinstance(fig, Figure) else _enlarged(_image(fig, name))
     image = Image.fromarray(pixels)
     reduced = image.quantize(int(colors), dither=Image.Dither.NONE)
@@ -220,6 +226,8 @@ def plain_text(text, name: str) -> str:
 @contextmanager
 def figures_closed():
     """Closes every pyplot figure that was opened inside the block, whether or not the block succeeds."""
+    import matplotlib.pyplot as plt
+
     before = set(plt.get_fignums())
     try:
         yield
@@ -228,8 +236,11 @@ def figures_closed():
             plt.close(number)
 
 
-def _drawn(fig: Figure) -> np.ndarray:
+def _drawn(fig: "Figure") -> np.ndarray:
     """The figure's pixels on white, uint8 (H, W, 3). Agg draws the same picture under every backend."""
+    import matplotlib.pyplot as plt
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
     canvas = FigureCanvasAgg(fig)
     canvas.draw()
     plt.close(fig)
@@ -294,14 +305,16 @@ def _keep_white(reduced: Image.Image, pixels: np.ndarray) -> None:
     """Makes white exactly white again: a palette holds means, and a background of 254 shows on a page."""
     white = (pixels == 255).all(axis=-1)
     if white.any():
-        palette = reduced.getpalette()
+        palette = reduced.getpalette() or []
         entry = 3 * int(np.asarray(reduced)[white][0])
         palette[entry : entry + 3] = [255, 255, 255]
         reduced.putpalette(palette)
 
 
-def _grid(batch: np.ndarray, titles, columns: int, cmap: str) -> Figure:
+def _grid(batch: np.ndarray, titles, columns: int, cmap: str) -> "Figure":
     """A figure in which image n stands in row n // columns, placed to the pixel."""
+    import matplotlib.pyplot as plt
+
     rows = math.ceil(len(batch) / columns)
     gap, title = 6, 0 if titles is None else 24
     height, width = batch.shape[1:3]

@@ -111,7 +111,7 @@ def fingerprint(model: nn.Module, data: tuple[Tensor, ...]) -> dict:
 
 
 def _checksum(tensor: Tensor) -> int:
-    return zlib.crc32(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return zlib.crc32(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
 
 
 def _differences(saved: dict, wanted: dict) -> list[str]:

@@ -31,7 +31,7 @@ class DigitClassifier(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.features = nn.Sequential(
+        self.features = _Features(
             *_convolution(1, 24),
             nn.MaxPool2d(2),  # (B, 24, 14, 14)
             *_convolution(24, 48),
@@ -41,7 +41,6 @@ class DigitClassifier(nn.Module):
             nn.AdaptiveAvgPool2d(1),
             nn.Flatten(),  # (B, 64)
         )
-        self.features.num_features = 64  # what torchmetrics asks a feature extractor for
         self.head = nn.Linear(64, 10)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -118,6 +117,10 @@ def train(images: int, seed: int) -> tuple[DigitClassifier, float]:
         weight_decay=1e-2, ema=0.995, seed=seed, evaluate=evaluate, every=images // 5,
     )  # fmt: skip
     return model, history["accuracy"][-1]
+
+
+class _Features(nn.Sequential):
+    num_features = 64  # what torchmetrics asks a feature extractor for
 
 
 def _convolution(channels: int, out_channels: int) -> list[nn.Module]:

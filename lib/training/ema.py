@@ -6,11 +6,12 @@ Journal on Control and Optimization 30(4), 1992; the rising decay is that of Ten
 """
 
 from contextlib import contextmanager
-from numbers import Real
 
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
+
+from lib.checks import is_number
 
 
 class EMA:
@@ -29,7 +30,7 @@ class EMA:
     """
 
     def __init__(self, model: nn.Module, decay: float = 0.999):
-        if isinstance(decay, bool) or not isinstance(decay, Real) or not 0 <= decay < 1:
+        if not is_number(decay) or not 0 <= decay < 1:
             raise ValueError(f"decay must be a number in [0, 1), got {decay!r}")
         self.decay = decay
         self.step = 0

@@ -10,14 +10,14 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from itertools import islice
-from numbers import Real
+from typing import Any
 
 import torch
 from accelerate import Accelerator, PartialState
 from accelerate.utils import parse_flag_from_env
 from torch import Tensor, nn
 
-from lib.checks import check_count
+from lib.checks import check_count, is_number
 from lib.training.checkpoint import fingerprint, load_training, save_training
 from lib.training.ema import EMA
 from lib.training.history import History, Progress
@@ -86,7 +86,7 @@ def fit(
         NonFiniteLoss: at the first loss that is infinite or not a number.
     """
     data = (data,) if isinstance(data, Tensor) else data
-    warmup = WARMUP.get(schedule) if warmup is None and isinstance(schedule, str) else warmup
+    warmup = WARMUP.get(schedule, 0.0) if warmup is None and isinstance(schedule, str) else warmup
     check_count(images=images)
     every = max(1, images // 10) if every is None else every
     _check(model, loss, data, batch_size, seed, every, evaluate)
@@ -96,7 +96,7 @@ def fit(
     if batch_size % processes:
         raise ValueError(f"batch_size must be a multiple of the {processes} processes, got {batch_size}")
     bf16 = precision == "bf16" or (precision == "auto" and computes_in_bf16(device))
-    settings = None
+    settings: dict[str, Any] = {}
     if checkpoint is not None:
         settings = {
             "images": images, "batch_size": batch_size, "every": every, "seed": seed, "lr": lr,
@@ -194,7 +194,7 @@ def computes_in_bf16(device: torch.device) -> bool:
     """
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    instructions = getattr(torch.cpu, "get_capabilities", dict)() if device.type == "cpu" else {}
+    instructions: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)() if device.type == "cpu" else {}
     return bool(instructions.get("avx512_bf16") or instructions.get("amx_bf16"))
 
 
@@ -317,14 +317,10 @@ def _check_numbers(lr, weight_decay, schedule, warmup, ema, clip, precision) -> 
     if precision not in PRECISIONS:
         raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
     for name, value in {"lr": lr, "clip": 1.0 if clip is None else clip}.items():
-        if not _is_number(value) or value <= 0:
+        if not is_number(value) or value <= 0:
             raise ValueError(f"{name} must be a number above 0, got {value!r}")
-    if not _is_number(weight_decay) or weight_decay < 0:
+    if not is_number(weight_decay) or weight_decay < 0:
         raise ValueError(f"weight_decay must be a number of at least 0, got {weight_decay!r}")
     for name, value in {"warmup": warmup, "ema": 0.0 if ema is None else ema}.items():
-        if not _is_number(value) or not 0 <= value < 1:
+        if not is_number(value) or not 0 <= value < 1:
             raise ValueError(f"{name} must be a number in [0, 1), got {value!r}")
-
-
-def _is_number(value) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)

@@ -40,7 +40,8 @@ def average_precision(
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
-    truth, answers = [], []
+    truth: list[dict] = []
+    answers: list[dict] = []
     for image, (answer, target) in enumerate(zip(found, targets)):
         boxes = target["boxes"].cpu().double() * size
         for label, (cx, cy, w, h) in zip(target["labels"].tolist(), boxes.tolist()):

@@ -11,7 +11,7 @@ Dosovitskiy et al., "An Image is Worth 16x16 Words: Transformers for Image Recog
 Parameter names are those of timm, which the MAE release shares. N counts patches, D is the width of a token.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
 import torch
@@ -194,7 +194,7 @@ class VisionTransformer(nn.Module):
         return torch.stack(maps)
 
 
-def resample_pos_embed(pos_embed: Tensor, old: tuple[int, int], new: tuple[int, int]) -> Tensor:
+def resample_pos_embed(pos_embed: Tensor, old: Sequence[int], new: Sequence[int]) -> Tensor:
     """A table of positions (1, 1 + N, D), class token first, stretched from a grid of `old` to `new` rows and columns.
 
     Bicubic with antialiasing, as timm does it; the row of the class token stays. The paper does this to fine-tune at

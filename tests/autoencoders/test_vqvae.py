@@ -143,6 +143,41 @@ def test_dead_codes_are_restarted_on_vectors_of_the_batch(ema):
         assert torch.allclose(quantizer.embed_avg / quantizer.cluster_size, quantizer.embed, rtol=1e-2, atol=1e-2)
 
 
+@pytest.mark.parametrize("ema", [None, 0.9])
+def test_a_restart_sets_code_average_and_count_anew(ema):
+    """In one update: dead codes lie on vectors drawn each by lot, with the count at which the next would be dead."""
+    torch.manual_seed(0)
+    plain, restarting = VectorQuantizer(40, 3, ema=ema), VectorQuantizer(40, 3, ema=ema, restart=0.95)
+    restarting.load_state_dict(plain.state_dict())
+    z = torch.randn(1, 60, 3)
+    for quantizer in (plain, restarting):
+        with torch.no_grad():
+            quantizer.embed[:, 10:] += 100  # out of reach
+            if ema is not None:
+                quantizer.embed_avg.copy_(quantizer.embed)
+            quantizer.cluster_size[10:] = 0.5
+        quantizer.train()(z)
+    dead = plain.cluster_size < 0.95
+    assert dead[10:].all() and not dead.all()
+    at = torch.cdist(restarting.embed.t()[dead], z[0]).argmin(1)
+    assert torch.equal(restarting.embed.t()[dead], z[0][at])
+    assert len(at.unique()) > len(at) / 2 and not torch.equal(at, torch.arange(40)[dead])
+    assert torch.equal(restarting.embed[:, ~dead], plain.embed[:, ~dead])
+    assert torch.equal(restarting.cluster_size, plain.cluster_size.clamp(min=0.95))
+    if ema is not None:
+        assert torch.allclose(restarting.embed_avg[:, dead], 0.95 * restarting.embed[:, dead])
+        assert torch.equal(restarting.embed_avg[:, ~dead], plain.embed_avg[:, ~dead])
+
+
+def test_counts_without_averages_forget_slowly():
+    """Codes that are parameters are counted all the same, for the restart: a hundredth of a batch is news."""
+    quantizer = VectorQuantizer(2, 1, ema=None).train()
+    with torch.no_grad():
+        quantizer.embed.copy_(torch.tensor([[0.0, 9.0]]))
+    quantizer(torch.zeros(1, 11, 1))
+    assert torch.allclose(quantizer.cluster_size, torch.tensor([0.99 + 0.11, 0.99]))
+
+
 def test_perplexity_counts_codes():
     quantizer = VectorQuantizer(8, 1).eval()
     quantizer.embed.copy_(torch.arange(8.0)[None])

@@ -142,6 +142,16 @@ def test_order_of_objects_and_queries_does_not_matter():
         assert value.item() == pytest.approx(losses[name].item(), abs=1e-6), name
 
 
+def test_box_losses_are_divided_by_the_objects_alone():
+    """Not by the images: empty ones beside an object leave its losses as they are."""
+    outputs, targets = random_case(3, objects=(0, 1, 0))
+    losses = SetCriterion(5)(outputs, targets)
+    alone = SetCriterion(5)({name: value[1:2] for name, value in outputs.items()}, targets[1:2])
+    for name in ("loss_bbox", "loss_giou", "class_error"):
+        assert losses[name].item() == pytest.approx(alone[name].item(), rel=1e-5), name
+    assert losses["loss_bbox"] > 0
+
+
 def test_images_without_objects():
     outputs, targets = random_case(1, objects=(0, 0))
     outputs = {name: value.requires_grad_() for name, value in outputs.items()}
@@ -149,6 +159,8 @@ def test_images_without_objects():
     losses = criterion(outputs, targets)
     criterion.total(losses).backward()
     assert losses["loss_bbox"] == losses["loss_giou"] == 0 and losses["loss_ce"] > 0
+    assert losses["class_error"] == 100
+    assert losses["cardinality_error"] == (outputs["pred_logits"].argmax(-1) != 5).sum().item() / 2
     assert (outputs["pred_boxes"].grad == 0).all() and outputs["pred_logits"].grad.abs().sum() > 0
 
 
@@ -170,6 +182,20 @@ def test_weights_scale_their_losses_in_every_layer():
     criterion = SetCriterion(6, weights={"loss_ce": 0.0, "loss_bbox": 3.0, "loss_giou": 0.0})
     losses = criterion(outputs, targets)
     assert criterion.total(losses).item() == pytest.approx(3 * (losses["loss_bbox"] + losses["loss_bbox_0"]).item())
+
+
+def test_layers_are_weighted_however_many():
+    criterion = SetCriterion(6, weights={"loss_bbox": 3.0})
+    losses = {f"loss_bbox{layer}": torch.tensor(1.0) for layer in ("", "_0", "_9", "_10", "_123", "_enc")}
+    assert criterion.total({**losses, "class_error": torch.tensor(50.0)}) == 18
+
+
+def test_too_many_objects_and_too_few_are_errors_alike():
+    _, targets = random_case(4, objects=(3, 1))
+    logits = torch.zeros(2, 6, 6)
+    logits[..., 5], logits[0, 0, 0], logits[1, :3, 1] = 1, 2, 2  # one is found of three, three are of one
+    losses = SetCriterion(5)({"pred_logits": logits, "pred_boxes": torch.full((2, 6, 4), 0.5)}, targets)
+    assert losses["cardinality_error"] == 2
 
 
 def bad(**changes):

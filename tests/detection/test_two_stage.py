@@ -38,6 +38,7 @@ def test_untrained_boxes_are_the_anchors():
 @torch.no_grad()
 def test_the_surest_places_become_queries():
     model = tiny()
+    model.enc_class_embed.bias[-1] += 5  # "no object" is likely everywhere, and being sure of it does not count
     features, mask, pos = model.look(torch.rand(2, 1, 24, 32))
     image = model.transformer.encode(features, mask, pos)
     found = model.propose(image, mask, features.shape[-2:])
@@ -61,6 +62,52 @@ def test_padding_changes_nothing():
     alone, padded = model(image), model(canvas, mask)
     for key in ("pred_logits", "pred_boxes"):
         assert torch.allclose(alone[key], padded[key], atol=1e-5)
+
+
+@torch.no_grad()
+def test_padding_proposes_nothing():
+    """However sure the head is of it; with as many places seen as there are queries, each of these becomes one."""
+    model = tiny(num_queries=4)
+    mask = torch.ones(2, 6, 8, dtype=torch.bool)
+    mask[0, :2, :2], mask[1, :1, :4] = False, False
+    memory = torch.where(mask.flatten(1)[..., None], 10.0, 0.1) * torch.randn(2, 48, 32)
+    places = torch.arange(48.0).expand(2, 48)[..., None].expand(2, 48, 32)
+    model.enc_class_embed.weight[:-1] *= 100
+    found = model.propose((memory, places, None), mask, (6, 8))
+    assert [sorted(image.tolist()) for image in found.places[..., 0]] == [[0, 1, 8, 9], [0, 1, 2, 3]]
+
+
+def test_proposed_boxes_pass_no_gradient_on():
+    """The answers move them; what the first stage proposes learns from its own losses."""
+    model = tiny().train()
+    features, mask, pos = model.look(torch.rand(2, 1, 24, 32))
+    found = model.propose(model.transformer.encode(features, mask, pos), mask, features.shape[-2:])
+    assert not found.boxes.requires_grad and found.all["pred_boxes"].requires_grad and found.tokens.requires_grad
+
+
+@torch.no_grad()
+def test_as_many_queries_as_places():
+    assert tiny(num_queries=48)(torch.rand(1, 1, 24, 32))["pred_boxes"].shape == (1, 48, 4)
+
+
+@torch.no_grad()
+def test_answers_begin_at_the_proposals():
+    """The decoder reads the best places' codes and tokens, and its answers move their boxes."""
+    model = tiny()
+    images = torch.rand(2, 1, 24, 32)
+    features, mask, pos = model.look(images)
+    image = model.transformer.encode(features, mask, pos)
+    found = model.propose(image, mask, features.shape[-2:])
+    answers = model.transformer.decoder(found.places, *image, start=found.tokens)[-1]
+    boxes = (model.bbox_embed(answers) + found.boxes.logit(eps=1e-4)).sigmoid()
+    outputs = model(images)
+    assert torch.allclose(outputs["pred_boxes"], boxes, atol=1e-6)
+    assert torch.allclose(outputs["pred_logits"], model.class_embed(answers), atol=1e-6)
+    weights = model.transformer.decoder.weights(found.places, *image, start=found.tokens).unflatten(4, (6, 8))
+    assert torch.allclose(model.attention_maps(images), weights, atol=1e-6)
+    for other in (found._replace(tokens=torch.zeros_like(found.tokens)), found._replace(places=found.tokens)):
+        turned = model.transformer.decoder(other.places, *image, start=other.tokens)[-1]
+        assert not torch.allclose(turned, answers, atol=1e-4)  # so that the comparison above can fail
 
 
 def test_every_parameter_learns():

@@ -44,6 +44,14 @@ SIGHTS = {
 }
 
 
+@pytest.fixture(autouse=True)
+def house_style():
+    """What an import of `lib.notebook` sets in a notebook."""
+    with plt.rc_context():
+        figures.apply_style()
+        yield
+
+
 @pytest.fixture
 def page(monkeypatch):
     """What was displayed, in order."""
