@@ -78,7 +78,7 @@ class Sums:
             return None
         slope = power.coeff(letter)
         ratio = base**slope
-        return ratio if slope.is_Integer or isinstance(f, sp.exp) and ratio != 1 else None
+        return ratio if slope.is_Integer or (isinstance(f, sp.exp) and ratio != 1) else None
 
     def by_parts(self, f: sp.Expr, index: Symbol, end: dict) -> sp.Expr | None:
         """S of a(n) S_b(n) as S_a S_b - S of b(n) S_a(n - 1), in the order of a and b that comes first."""
@@ -197,7 +197,7 @@ def at_least(index: dict, value: int, ranges: dict) -> bool:
     constant, letters = index[None], {s: n for s, n in index.items() if s is not None}
     for letter in [s for s in letters if s in ranges]:
         count, (first, last) = letters.pop(letter), ranges[letter]
-        bound = linear((first if count > 0 else last))
+        bound = linear(first if count > 0 else last)
         constant += count * bound[None]
         for s, n in bound.items():
             if s is not None:
