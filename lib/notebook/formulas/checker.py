@@ -171,7 +171,7 @@ class Checker:
         )
         if not coupled:
             return (1,)
-        powers = degree(self.gap(lhs, rhs, relation), self.dimension) if self.dimension is not None else 0
+        powers = degree(concrete(self.gap(lhs, rhs, relation)), self.dimension) if self.dimension is not None else 0
         return tuple(range(1, max(DIMENSIONS, (DIMENSIONS if powers is None else powers) + 2) + 1))
 
     def all_parts(self, e: Expression):
