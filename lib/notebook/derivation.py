@@ -180,7 +180,8 @@ class Derivation:
         if lemma is not None:
             letters = letters.joined(lemma._letters)
             no_contradiction([*self.where.items(), *lemma.where.items()])
-        small, previous = [], before.expression
+        small: list[Line] = []
+        previous = before.expression
         for k, item in enumerate(() if lemma else detail, start=1):
             if not isinstance(item, tuple) or len(item) not in (2, 3):
                 raise ValueError(f"detail: wanted pairs (formula, reason), got {item!r}")
@@ -270,7 +271,7 @@ class Derivation:
 def _densities(laws) -> list[Density]:
     """The factors of the laws, as they are displayed."""
     factors = [(law, f.factor if isinstance(f, every) else f) for law in laws for f in law.factors]
-    return [Density(law.name, *factor, law.latex or "") for law, factor in factors]
+    return [Density(law.name, left, right, law.latex or "") for law, (left, right) in factors]
 
 
 def _premises(other: Derivation, laws: tuple, dimension: Symbol | None) -> list[tuple]:

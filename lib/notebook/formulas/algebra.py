@@ -12,7 +12,6 @@ nothing) is collected beside it, as ``Premise``.
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import NamedTuple
 
 import sympy as sp
 from sympy.core.function import AppliedUndef
@@ -39,16 +38,17 @@ from lib.notebook.formulas.expression import (
     Span,
     Symbol,
     children,
-    walk,
     wrap,
 )
 from lib.notebook.formulas.gaussian import expectation, integrate, normal, standard_mean
 from lib.notebook.formulas.language import bound_by, pi
 from lib.notebook.formulas.points import at, close, point
+from lib.notebook.formulas.premises import GE, NE, Premise, compared
 from lib.notebook.formulas.printing import latex
 from lib.notebook.formulas.signs import Signs
-from lib.notebook.formulas.sums import Sums, at_least, index_of, turned
+from lib.notebook.formulas.sums import Sums, at_least, turned
 from lib.notebook.formulas.unknown import RULED, Average, PartialSum, derivative, marginal, outermost, unknown
+from lib.notebook.formulas.vectors import is_vector
 
 ASSUMPTIONS = {
     "real": {"real": True},
@@ -59,28 +59,8 @@ ASSUMPTIONS = {
 }
 
 
-GE, NE = r"\ge", r"\ne"
-
-
 class OpenLength(ValueError):
     """A span such as x[1:T] whose length is not a number."""
-
-
-class Premise(NamedTuple):
-    """Something taken for granted: of an expression a relation to 0, or a sentence that must be said in any case."""
-
-    about: object
-    text: str
-    relation: str = ""
-
-
-def compared(index: dict, value: int, sign: str) -> str:
-    """LaTeX of "index sign value" with no letter subtracted: T - n - 1 against 0 is T against n + 1."""
-    left = {s: n for s, n in index.items() if s is not None and n > 0}
-    right = {s: -n for s, n in index.items() if s is not None and n < 0}
-    if not left and sign == NE:
-        left, right, index, value = right, {}, {None: -index[None]}, -value
-    return rf"{latex(index_of(left | {None: 0}))} {sign} {latex(index_of(right | {None: value - index[None]}))}"
 
 
 def with_ranges(e: Expression, ranges: dict | None = None):
@@ -90,36 +70,6 @@ def with_ranges(e: Expression, ranges: dict | None = None):
     inside = {**ranges, e.index: (e.first, e.last)} if isinstance(e, Repeat) else ranges
     for part in children(e):
         yield from with_ranges(part, inside)
-
-
-def has_vectors(e: Expression) -> bool:
-    """Whether a vector occurs anywhere in ``e``."""
-    return any(getattr(part, "vector", False) for part in walk(e))
-
-
-def is_vector(e: Expression) -> bool:
-    """Whether ``e`` stands for a vector, component by component; ``ValueError`` where a number is added to one."""
-    if isinstance(e, (Symbol, Call)):
-        return e.vector
-    if isinstance(e, Add):
-        kinds = {is_vector(term) for term in e.terms if not isinstance(term, Number)}
-        if len(kinds) > 1:
-            raise ValueError(f"{e!r} adds a number to a vector")
-        return True in kinds
-    if isinstance(e, Mul):
-        vectors = [factor for factor in e.factors if is_vector(factor)]
-        if len(vectors) > 1:
-            raise ValueError(f"{e!r} is a product of vectors; write squared_norm, or components")
-        return bool(vectors)
-    if isinstance(e, Div):
-        return is_vector(e.top) or is_vector(e.bottom)
-    if isinstance(e, Grad_):
-        return is_vector(e.body) or e.variable.vector
-    if isinstance(e, Pow):
-        return is_vector(e.base)
-    if isinstance(e, Apply):
-        return is_vector(e.body) and e.name != "squared_norm"
-    return is_vector(e.body) if isinstance(e, (Neg, Group, Expect_, Integral_, Repeat)) else False
 
 
 class Algebra:
@@ -314,7 +264,7 @@ class Algebra:
 
     def _on_call(self, e: Call, i: int) -> sp.Expr:
         args = [normal(self.of(a, k)) for a in e.args for k in self.components(a)]
-        value = unknown(e.name + (f".{i}" if e.vector else ""), **ASSUMPTIONS[e.domain])(*args)
+        value = unknown(e.name + (f".{i}" if e.vector else ""), (), **ASSUMPTIONS[e.domain])(*args)
         self.domains[value] = e.domain
         return value
 
@@ -423,7 +373,8 @@ class Algebra:
         if body.free_symbols & letters:
             for call in outermost(body, (AppliedUndef,)):
                 if not call.free_symbols & letters and call.args and not call.func.__name__.startswith("density "):
-                    text = rf"taking ${latex(noise)}$ to be independent of the arguments of ${latex.name(call.func.__name__.split('.')[0])}$"
+                    shown = latex.name(call.func.__name__.split(".")[0])
+                    text = rf"taking ${latex(noise)}$ to be independent of the arguments of ${shown}$"
                     self.assume((noise, call.func), text)
 
     def average(self, body: sp.Expr, law: Expression, i: int, typed: Expression) -> sp.Expr:
@@ -432,7 +383,7 @@ class Algebra:
         self.proper(law)
         over = [x for v in variables for x in self.bound(v, typed)]
         normal_law = law if isinstance(law, Normal_) else self.definitions.of(law)
-        if isinstance(normal_law, Normal_) and variables == (normal_law.at,):
+        if isinstance(normal_law, Normal_) and isinstance(normal_law.at, Symbol) and variables == (normal_law.at,):
             self.whole_line(normal_law.at)
             result = body
             for k, x in enumerate(over):  # one component after the other

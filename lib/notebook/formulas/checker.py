@@ -7,7 +7,7 @@ from itertools import product
 import sympy as sp
 from sympy.core.function import AppliedUndef
 
-from lib.notebook.formulas.algebra import Algebra, OpenLength, Premise, has_vectors, is_vector
+from lib.notebook.formulas.algebra import Algebra, OpenLength
 from lib.notebook.formulas.certificates import certificate
 from lib.notebook.formulas.concrete import Definitions, concrete, degree
 from lib.notebook.formulas.equality import Comparison
@@ -29,7 +29,9 @@ from lib.notebook.formulas.finite import Finite, NotFinite
 from lib.notebook.formulas.language import bound_by
 from lib.notebook.formulas.law import Law
 from lib.notebook.formulas.points import unknowns
+from lib.notebook.formulas.premises import premises
 from lib.notebook.formulas.printing import latex
+from lib.notebook.formulas.vectors import has_vectors, is_vector
 
 DIMENSIONS = 3  # at least so many are tried
 
@@ -92,7 +94,8 @@ class Checker:
             if relation not in (">=", "<="):
                 raise
             grounds = Grounds(self)
-            if certificate(*map(self.definitions.unfolded, (lhs, rhs)), relation, grounds.equal) is None:
+            sides = self.definitions.unfolded(lhs), self.definitions.unfolded(rhs)
+            if certificate(*sides, relation, grounds.equal) is None:
                 raise
             return ", ".join(dict.fromkeys([*grounds.notes, *self.taken(lhs, rhs)])) or None
 
@@ -129,12 +132,10 @@ class Checker:
         parts = [p for side in (lhs, rhs) for p in self.all_parts(side)]
         bound = {concrete(v) for v in of}
         for p in parts:
-            found = {
-                Grad_: lambda p: (p.variable,),
-                Integral_: lambda p: p.variables,
-                Expect_: lambda p: bound_by(p.over),
-            }
-            bound |= {concrete(v) for v in found[type(p)](p)} if type(p) in found else set()
+            if isinstance(p, Grad_):
+                bound.add(concrete(p.variable))
+            elif isinstance(p, (Integral_, Expect_)):
+                bound |= {concrete(v) for v in (p.variables if isinstance(p, Integral_) else bound_by(p.over))}
         for p in parts:
             formula = self.definitions.of(p) if isinstance(p, Density) else None
             if formula is not None and {concrete(q) for q in walk(formula)} & bound - {*p.left, *p.right}:
@@ -228,7 +229,8 @@ class Grounds:
     """Equations that an inequality rests on, proved by a ``Checker``; ``notes`` is what they take for granted."""
 
     def __init__(self, checker: Checker):
-        self.checker, self.notes = checker, []
+        self.checker = checker
+        self.notes: list[str] = []
 
     def equal(self, a: Expression, b: Expression) -> bool:
         """Whether the algebra proves a = b."""
@@ -238,16 +240,3 @@ class Grounds:
             return False
         self.notes += [note] if note else []
         return True
-
-
-def premises(before: frozenset[Premise], after: frozenset[Premise]) -> list[str]:
-    """What two lines take for granted, in words: of values, what one of them needs and the other does not."""
-    said = {p.text for p in before | after if not p.relation}
-    values: dict = {}
-    for p in before ^ after:
-        if p.relation:
-            values.setdefault(p.text, set()).add(p.relation)
-    for shown, relations in values.items():
-        sign = ">" if len(relations) > 1 else relations.pop()
-        said.add(f"where ${shown} {sign} 0$")
-    return sorted(said)

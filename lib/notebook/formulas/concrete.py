@@ -64,10 +64,10 @@ def tidy(index: Expression, values: dict) -> Expression:
     parts = [(s, n) for s, n in sorted(found.items(), key=lambda pair: pair[0].name) if s not in values]
     if not parts:
         return wrap(constant)
-    total = None
-    for symbol, count in parts:
-        term = symbol if abs(count) == 1 else abs(count) * symbol
-        total = (term if count > 0 else -term) if total is None else (total + term if count > 0 else total - term)
+    (added, total), *others = ((n > 0, s if abs(n) == 1 else abs(n) * s) for s, n in parts)
+    total = total if added else -total
+    for added, term in others:
+        total = total + term if added else total - term
     return total if not constant else total + constant if constant > 0 else total - (-constant)
 
 
@@ -113,12 +113,15 @@ def unrolled(variables: tuple, values: dict) -> tuple:
     """The variables, with a span x[1:3] replaced by x[1], x[2], x[3] once both its ends are numbers."""
     result: list = []
     for variable in (concrete(v, values) for v in variables):
-        ends = (number_in(variable.first), number_in(variable.last)) if isinstance(variable, Span) else (None, None)
-        if None in ends:
+        if (
+            not isinstance(variable, Span)
+            or (first := number_in(variable.first)) is None
+            or (last := number_in(variable.last)) is None
+        ):
             result.append(variable)
             continue
         f = variable.family
-        result += [Symbol(f.name, f.domain, wrap(k), f.vector, f.latex) for k in range(ends[0], ends[1] + 1)]
+        result += [Symbol(f.name, f.domain, wrap(k), f.vector, f.latex) for k in range(first, last + 1)]
     return tuple(result)
 
 
@@ -162,7 +165,10 @@ class Definitions:
     """
 
     def __init__(self, where: dict | None):
-        defined, self.sizes, self.opened, self.known = {}, {}, [], {}
+        defined: dict[Expression, Expression] = {}
+        self.sizes: dict[Symbol, int] = {}
+        self.opened: list[Expression] = []
+        self.known: dict[Expression, Expression | None] = {}
         for key, formula in (where or {}).items():
             if not isinstance(key, Expression) or type(key).__name__ not in ("Symbol", "Density", "Call"):
                 raise ValueError(f"where: wanted symbols, densities or calls as keys, got {key!r}")
@@ -255,9 +261,12 @@ def degree(e: Expression, size: Symbol) -> int | None:
         return 0
     if isinstance(e, Repeat):
         return degree_of_repeat(e, size)
-    inside = [degree(part, size) for part in children(e)]
-    if None in inside:
-        return None
+    inside = []
+    for part in children(e):
+        found = degree(part, size)
+        if found is None:
+            return None
+        inside.append(found)
     if isinstance(e, (Mul, Div)):  # of a fraction: what is left once it is multiplied out
         return sum(inside)
     if isinstance(e, Pow) and inside[0]:

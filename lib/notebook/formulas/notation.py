@@ -75,7 +75,7 @@ class Letters:
         """The letters of both; ``ValueError`` as in ``read``."""
         return self.read([part for _, part in other.prints.values()])
 
-    def add(self, part: Expression) -> None:
+    def add(self, part: Symbol | Call | Density) -> None:
         """Notes one symbol, call or density."""
         kind, name, *nature = identity(part)
         known, before = self.names.setdefault((kind, name), (nature, part))
@@ -104,7 +104,7 @@ def named(e: Expression):
         yield from named(part)
 
 
-def identity(part: Expression) -> tuple:
+def identity(part: Symbol | Call | Density) -> tuple:
     """(kind, name, and what all things of that name must have in common)."""
     if isinstance(part, Symbol):
         return "symbol" if part.index is None else "family", part.name, part.domain, part.vector, part.latex
@@ -113,7 +113,7 @@ def identity(part: Expression) -> tuple:
     return "law", part.law
 
 
-def prints(part: Expression) -> list[tuple[str, tuple]]:
+def prints(part: Symbol | Call | Density) -> list[tuple[str, tuple]]:
     """(what is displayed, what it stands for)."""
     if isinstance(part, Symbol):
         shown = latex(concrete(part))
@@ -125,7 +125,7 @@ def prints(part: Expression) -> list[tuple[str, tuple]]:
     return [(latex.name(part.law, part.shown), ("law", part.law))]
 
 
-def described(part: Expression) -> str:
+def described(part: Symbol | Call | Density) -> str:
     """A symbol, function or law in words."""
     if isinstance(part, Symbol):
         kind = part.domain if part == pi else f"{part.domain} {'vector' if part.vector else 'symbol'}"
@@ -197,9 +197,12 @@ def no_contradiction(pairs) -> None:
                 and isinstance(other, Call)
                 and (key.name, len(key.args)) == (other.name, len(other.args))
             )
-            if same and all(isinstance(a, Symbol) for a in (*key.args, *other.args)):
-                if concrete(replace(formula, dict(zip(key.args, other.args)))) != its_formula:
-                    raise ValueError(f"where: {key.name} is defined twice, by {key!r} and by {other!r}, not alike")
+            if (
+                same
+                and all(isinstance(a, Symbol) for a in (*key.args, *other.args))
+                and concrete(replace(formula, dict(zip(key.args, other.args)))) != its_formula
+            ):
+                raise ValueError(f"where: {key.name} is defined twice, by {key!r} and by {other!r}, not alike")
         for letter_, place in [(None, None), *places(key, pairs)]:
             for other, its_formula in pairs:
                 if at_place(key, letter_, place) == other and at_place(formula, letter_, place) != its_formula:

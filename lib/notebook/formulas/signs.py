@@ -204,7 +204,8 @@ class Signs:
 
     def logs(self, e: sp.Expr) -> tuple[dict, sp.Expr]:
         """{a: k} for the terms k log a of a sum, a positive, and the rest."""
-        powers, rest = {}, []
+        powers: dict[sp.Expr, sp.Expr] = {}
+        rest = []
         for term in sp.Add.make_args(e):
             found = [f for f in sp.Mul.make_args(term) if f.func is sp.log]
             if len(found) == 1 and self.sign(found[0].args[0]) == (1, True):

@@ -34,7 +34,9 @@ def is_marginal(e: sp.Expr) -> bool:
 
 
 def without(e: sp.Expr, x: sp.Symbol) -> sp.Expr | None:
-    """The integral over ``x`` of a density known by name, or of a derivative of one by its other variables; else None."""
+    """The integral over ``x`` of a density known by name, or of a derivative of one by its other variables;
+    else None.
+    """
     if not (isinstance(e, AppliedUndef) and e.func.__name__.startswith("density ") and x in e.args):
         return None
     name, *orders = e.func.__name__.split("'")
@@ -48,7 +50,9 @@ def without(e: sp.Expr, x: sp.Symbol) -> sp.Expr | None:
 
 
 class Average(sp.Function):
-    """``Average(x, f)``: the integral of f over x; over a letter "standard·k" weighted by the standard normal density."""
+    """``Average(x, f)``: the integral of f over x; over a letter "standard·k" weighted by the standard normal
+    density.
+    """
 
     nargs = 2
     is_real = True
@@ -72,7 +76,9 @@ RULED = (Average, PartialSum, PartialProduct)
 
 
 def fresh(kind: str, e: sp.Expr, but: str = "") -> str:
-    """A name "kind·k" that is not in ``e`` (``but`` may be): bound letters are named by depth, so they do not matter."""
+    """A name "kind·k" that is not in ``e`` (``but`` may be): bound letters are named by depth, so they do not
+    matter.
+    """
     return f"{kind}·{1 + max((k for k in depths(kind, e) if f'{kind}·{k}' != but), default=-1)}"
 
 
