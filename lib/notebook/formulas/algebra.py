@@ -285,6 +285,8 @@ class Algebra:
 
     def bound(self, v: Symbol, *bodies: Expression) -> list[sp.Symbol]:
         """The components of a variable that an integral, expectation or gradient over ``bodies`` runs over."""
+        if not isinstance(v, (Symbol, Span)):
+            raise ValueError(f"a law averages over a variable, got one of {v!r}")
         if self.definitions.of(v) is not None:
             raise ValueError(f"where: {v!r} is a variable of an integral or gradient, so it cannot be defined")
         self.alone(v, *bodies)
