@@ -4,7 +4,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 INSTALLED := .venv/installed
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
-CELL_SECONDS := 600
+CELL_SECONDS := 1800
 # `make check` does not open a page again that passed and is as it was; `make test` opens all, from disk too.
 WHICH := --changed -m "not slow"
 

@@ -187,10 +187,11 @@ class Signs:
         powers = self.logs(e)[0]
         if not powers or self.logs(e)[1] != 0 or not all(k.is_Rational for k in powers.values()):
             return False
-        whole = sp.ilcm(*(k.q for k in powers.values()))
+        whole = sp.ilcm(1, *(k.q for k in powers.values()))
         ratio = sp.together(sp.Mul(*(a ** (k * whole) for a, k in powers.items())))
         top, bottom = sp.fraction(ratio)
-        return self.sign(sp.expand(top - bottom))[0] == 1
+        below, strict = self.sign(bottom)
+        return strict and below != 0 and self.sign(sp.expand(below * (top - bottom)))[0] == 1
 
     def by_root(self, e: sp.Expr) -> bool:
         r"""Whether $k\sqrt a + b \ge 0$, since $k > 0$ and $k^2 a \ge b^2$."""
