@@ -132,7 +132,7 @@ class Checker:
     def bound(self, lhs, rhs, of) -> set:
         """The variables of the gradients, integrals and averages of a line, and those of ``of``."""
         found = {concrete(v) for v in of}
-        for p in (p for side in (lhs, rhs) for p in self.all_parts(side)):
+        for p in self.deep_parts(lhs, rhs):
             if isinstance(p, Grad_):
                 found.add(concrete(p.variable))
             elif isinstance(p, (Integral_, Expect_)):
@@ -144,11 +144,17 @@ class Checker:
         tell: such a line does not hold for every law.
         """
         bound = self.bound(lhs, rhs, of)
-        for p in (p for side in (lhs, rhs) for p in self.all_parts(side)):
+        for p in self.deep_parts(lhs, rhs):
             formula = self.definitions.of(p) if isinstance(p, Density) else None
             if formula is not None and holds_any(self.unfolded(formula), bound - {*p.left, *p.right}):
                 return True
         return False
+
+    def deep_parts(self, *sides):
+        """Every part of the two sides and of all that is defined in them."""
+        for side in sides:
+            yield from walk(self.definitions.unfolded(concrete(side)))
+            yield from walk(self.unfolded(concrete(side)))
 
     def no_dependence_by_another_letter(self, lhs, rhs, of) -> None:
         """``ValueError`` where h[n] stands beside a definition of h[t] that holds a variable of a gradient, an average
@@ -158,7 +164,7 @@ class Checker:
         families = {
             (type(key), key.name): (key, f) for key, f in self.definitions.where.items() if hasattr(key, "name")
         }
-        for p in (p for side in (lhs, rhs) for p in self.all_parts(side)):
+        for p in self.deep_parts(lhs, rhs):
             key, formula = families.get((type(p), getattr(p, "name", None)), (None, None))
             if formula is None or self.definitions.of(p) is not None:
                 continue
