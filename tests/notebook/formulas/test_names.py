@@ -6,26 +6,21 @@ from lib.notebook.derivation import Derivation
 from lib.notebook.formulas import (
     KL,
     Expect,
-    Grad,
     Integral,
     Law,
     Normal,
     Product,
     Sum,
-    brace,
-    bracket,
     exp,
     family,
-    frac,
     function,
-    log,
     noise,
-    sqrt,
-    squared_norm,
     symbol,
     symbols,
-    vector,
 )
+from lib.notebook.formulas.bounds import remainder
+from lib.notebook.formulas.certificates import certificate
+from lib.notebook.formulas.expression import wrap
 
 x, y, z, c = symbols("x y z c")
 t, T, n = symbols("t T n", "integer")
@@ -72,3 +67,33 @@ def test_a_bound_letter_may_be_an_index_or_an_argument():
     ):
         Derivation(formula, name="d").step(formula, because="The same.")
     Derivation(Sum(h_t, t, 1, T), name="d", where={h_t: x}).step(T * x, because="Equal terms.")
+
+
+def never_below(larger, smaller):
+    """The ground of ``larger >= smaller`` by form alone: no equation is granted but that of equal terms."""
+    return certificate(larger, smaller, ">=", lambda a, b: not remainder(a, b))
+
+
+@pytest.mark.parametrize(
+    "larger, smaller",
+    [
+        (Sum(t, t, -3, 1), wrap(0)),
+        (Sum(t * x**2, t, -3, T), wrap(0)),
+        (Sum((t - 1) * x**2, t, 0, T), wrap(0)),
+        (Sum(Sum(n * x**2, n, t, T), t, -3, T), wrap(0)),
+        (Sum(t * exp(h[t]), t, -2, T), Sum(t * (1 + h[t]), t, -2, T)),
+    ],
+    ids=repr,
+)
+def test_the_letter_of_a_sum_may_fall_below_one(larger, smaller):
+    assert never_below(larger, smaller) is None
+
+
+def test_a_letter_that_starts_at_one_and_an_even_power_are_never_negative():
+    for larger, smaller in (
+        (Sum(t * x**2, t, 1, T), wrap(0)),
+        (Sum(t * x**2, t, n, T), wrap(0)),
+        (Sum(t**2 * x**2, t, -3, T), wrap(0)),
+        (Sum(exp(h[t]), t, 0, T), Sum(1 + h[t], t, 0, T)),
+    ):
+        assert never_below(larger, smaller)
