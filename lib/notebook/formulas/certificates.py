@@ -11,7 +11,7 @@ from __future__ import annotations
 from fractions import Fraction
 from itertools import chain, combinations, islice
 
-from lib.notebook.formulas.bounds import DOMAINS, bounds, least, normalised, remainder, terms
+from lib.notebook.formulas.bounds import DOMAINS, bounds, least, loose, normalised, remainder, terms
 from lib.notebook.formulas.concrete import constant
 from lib.notebook.formulas.expression import (
     KL_,
@@ -218,7 +218,7 @@ def rewritings(e: Expression, sign: int):
         yield from ((Expect_(new, e.over), why) for new, why in rewritings(e.body, sign))
     elif isinstance(e, Integral_):
         yield from ((Integral_(new, e.variables), why) for new, why in rewritings(e.body, sign))
-    elif isinstance(e, Repeat) and e.kind == "sum":
+    elif isinstance(e, Repeat) and e.kind == "sum" and not loose(e):
         for new, why in rewritings(e.body, sign):
             yield Repeat(e.kind, new, e.index, e.first, e.last), why
     elif isinstance(e, Apply) and e.name in ("log", "exp", "sqrt"):
@@ -283,7 +283,7 @@ def finite_means(e: Expression):
         share, runs = 1 / e.bottom, e.top
     else:
         share, runs = e.factors if isinstance(e, Mul) and len(e.factors) == 2 else (None, None)
-    if isinstance(runs, Repeat) and runs.kind == "sum":
+    if isinstance(runs, Repeat) and runs.kind == "sum" and not loose(runs):
         count = share.bottom if isinstance(share, Div) and constant(share.top) == 1 else None
         if count is not None and not remainder(count, runs.last - runs.first + 1):
             yield (lambda new: share * Repeat("sum", new[0], runs.index, runs.first, runs.last)), [runs.body]

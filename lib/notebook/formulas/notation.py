@@ -9,18 +9,22 @@ import re
 
 from lib.notebook.formulas.concrete import Definitions, concrete, number_in, same_place
 from lib.notebook.formulas.expression import (
+    KL_,
     Call,
     Density,
+    Expect_,
     Expression,
     Grad_,
     Group,
+    Integral_,
+    Repeat,
     Span,
     Symbol,
     children,
     replace,
     walk,
 )
-from lib.notebook.formulas.language import pi
+from lib.notebook.formulas.language import bound_by, pi
 from lib.notebook.formulas.printing import latex
 
 TAKEN = ("exp", "log", "sqrt", "squared_norm", "KL")  # names that mean something already
@@ -163,20 +167,42 @@ def carries(part: Expression, variable: Symbol) -> bool:
     return variable.name in name.split("_")[1:] or bool(small and re.search(sign, small[0]))
 
 
+def bindings(e: Expression):
+    """(what it is called, letter, formulas) for every letter that ``e`` varies, adds up or averages out."""
+    if isinstance(e, Grad_):
+        found = ("variable", (e.variable,), (e.body,))
+    elif isinstance(e, Repeat):
+        found = ("index", (e.index,), (e.body,))
+    elif isinstance(e, Integral_):
+        found = ("variables", e.variables, (e.body,))
+    elif isinstance(e, Expect_):
+        found = ("over", bound_by(e.over), (e.body,))
+    elif isinstance(e, KL_):
+        found = ("first", bound_by(e.first), (e.first, e.second))
+    else:
+        return
+    name, variables, bodies = found
+    for v in variables:
+        v = v.family if isinstance(v, Span) else v
+        yield from ((name, v, body) for body in bodies if isinstance(v, Symbol))
+
+
 def no_hidden_parameter(formulas, of: tuple, definitions: Definitions) -> None:
-    """``ValueError`` where a gradient or ``of`` is by a symbol that stands only in a name: whoever knows
-    nothing of the parameter takes f_theta(x) for free of theta.
+    """``ValueError`` where a gradient, a sum, a product, an average or ``of`` is by a symbol that stands only in
+    a name: whoever knows nothing of the parameter takes f_theta(x) for free of theta, and h_t for free of t.
     """
     for e in formulas:
         for name, variable, body in [
             *(("of", v, e) for v in of if isinstance(v, Symbol)),
-            *(("variable", part.variable, part.body) for part, _ in reached(e, definitions) if isinstance(part, Grad_)),
+            *(bound for part, _ in reached(e, definitions) for bound in bindings(part)),
         ]:
             for part, defined in reached(body, definitions):
+                if isinstance(part, Symbol) and name == "index":  # the letter in an index is no part of the name
+                    part = Symbol(part.name, part.domain, None, part.vector, part.latex)
                 if not defined and carries(part, variable):
                     raise ValueError(
                         f"{name}: {part!r}, shown as {latex(part)}, carries {variable!r} only in its name; "
-                        f"a parameter must be an argument, as in f(x, {variable!r})"
+                        f"a parameter must be an argument or an index, as in f(x, {variable!r})"
                     )
 
 
