@@ -205,10 +205,11 @@ class Checker:
         )
         if not coupled:
             return (1,)
-        powers = degree(self.gap(lhs, rhs, relation), self.dimension) if self.dimension is not None else 0
+        number = Symbol("components", "integer") if self.dimension is None else self.dimension
+        powers = degree(self.gap(lhs, rhs, relation), number, components=True)
         if powers is None:
-            raise Undecided(f"{self.dimension!r} stands in more than a polynomial: no dimensions decide the line")
-        return tuple(range(1, max(DIMENSIONS, powers + 2) + 1))
+            raise Undecided(f"{number!r} stands in more than a polynomial: no dimensions decide the line")
+        return tuple(range(1, max(DIMENSIONS, powers + 1) + 1))
 
     def all_parts(self, e: Expression):
         """Every part of ``e`` and of the definitions in it."""

@@ -25,9 +25,11 @@ from lib.notebook.formulas.expression import (
     walk,
 )
 from lib.notebook.formulas.language import bound_by, pi
-from lib.notebook.formulas.printing import latex
+from lib.notebook.formulas.printing import GREEK, latex
 
 TAKEN = ("exp", "log", "sqrt", "squared_norm", "KL")  # names that mean something already
+FUNCTIONS = ("ln", "sin", "cos", "tan", "max", "min", "det", "tr")  # and, of a symbol, would be read as applied
+LETTER = re.compile(r"[A-Za-z]|\\(" + "|".join(["ell", "var", *GREEK]) + ")")
 RELATION = re.compile(
     r"[=<>≤≥≈≡≠≃≅∝∼]|\\[a-zA-Z]*(eq|sim|approx|equiv|propto|cong|arrow)|\\(le|ge|ne|lt|gt|ll|gg|to|in)(?![a-zA-Z])"
 )
@@ -38,21 +40,33 @@ def no_claim(part: Expression) -> None:
     label = part.label if isinstance(part, Group) else None
     if label and RELATION.search(label):
         raise ValueError(f"label: wanted a name without a relation, got {label!r}; write the value as a step instead")
-    if label and re.fullmatch(r"-?[\d.]+", label):
-        raise ValueError(f"label: wanted a name, got the number {label!r}; write the value as a step instead")
+    if label and r"\text" not in label and (not lettered(label) or "^" in label) and r"\times" not in label:
+        raise ValueError(f"label: wanted a name, got the value {label!r}; write it as a step instead")
     if not isinstance(part, (Symbol, Call, Density)):
         return
     if isinstance(part, Density) and pi in (*part.left, *part.right):
         raise ValueError(f"a density is of what can vary, got {part!r} of the constant {pi!r}")
     name = part.law if isinstance(part, Density) else part.name
-    if name in TAKEN:
+    if name in TAKEN or (isinstance(part, Symbol) and name in FUNCTIONS):
         raise ValueError(f"name: {name} has a fixed meaning, wanted another name")
     shown = part.latex if isinstance(part, Symbol) else part.shown if isinstance(part, Density) else None
-    outside, before = shown or "", None
+    outside, before = bare(shown or ""), None
     while outside != before:
         outside, before = re.sub(r"\{[^{}]*\}|\([^()]*\)", "", outside), outside
-    if RELATION.search(shown or "") or re.search(r"[-+*/]", outside) or (shown and not re.search("[A-Za-z]", shown)):
+    if RELATION.search(shown or "") or re.search(r"[-+*/]", outside) or (shown and not lettered(shown)):
         raise ValueError(f"latex: wanted a letter, no sum and no relation, got {shown!r}")
+
+
+def lettered(tex: str) -> bool:
+    """Whether a letter is left of LaTeX once its commands, Greek letters apart, are taken away."""
+    return bool(LETTER.search(re.sub(rf"\\(?!({'|'.join(['ell', 'var', *GREEK])}))[a-zA-Z]+", "", tex)))
+
+
+def bare(tex: str) -> str:
+    """LaTeX without braces around the whole of it."""
+    while re.fullmatch(r"\{[^{}]*\}", tex):
+        tex = tex[1:-1]
+    return tex
 
 
 class Letters:
@@ -120,7 +134,7 @@ def identity(part: Symbol | Call | Density) -> tuple:
 def prints(part: Symbol | Call | Density) -> list[tuple[str, tuple]]:
     """(what is displayed, what it stands for)."""
     if isinstance(part, Symbol):
-        shown = latex(concrete(part))
+        shown = bare(latex(concrete(part)))
         stem = re.sub(r"_\{\d+\}$", "", shown)  # x_1 beside a family x would be taken for its member
         member = [(f"{stem}_{{k}}", ("family" if part.index is not None else "symbols", stem))] if stem != shown else []
         return [(shown, ("symbol", concrete(part))), *member]
@@ -162,7 +176,8 @@ def carries(part: Expression, variable: Symbol) -> bool:
         return False
     name = part.law if isinstance(part, Density) else part.name
     shown = latex(part) if isinstance(part, Symbol) else prints(part)[0][0]
-    small = re.search(r"[_^(].*", shown)
+    given = part.shown if isinstance(part, Density) else part.latex if isinstance(part, Symbol) else None
+    small = re.search(r".*" if given else r"[_^(].*", shown)
     sign = rf"(?<![A-Za-z\\]){re.escape(latex(variable))}(?![A-Za-z])"
     return variable.name in name.split("_")[1:] or bool(small and re.search(sign, small[0]))
 
