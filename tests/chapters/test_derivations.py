@@ -1,4 +1,5 @@
-"""Every step of every derivation of the book is spoiled, one thing at a time, and each spoiled step is refused.
+"""Every step of every derivation of the book is computed a second time, by other means and at other places; then it is
+spoiled, one thing at a time, and each spoiled step is refused.
 
 What is stored of the derivations, and of the library's source that chapters show, is what their cells display now. A
 chapter's derivations stand in cells tagged ``derivation``, which need nothing but the cell tagged ``imports``.
@@ -12,7 +13,8 @@ import pytest
 from lib.publishing import fingerprint, notebooks
 from lib.publishing.parts import tagged
 from tests.chapters.rendering import run_alone
-from tests.notebook.mutation import refusals
+from tests.notebook.mutation import refusals, spoiled
+from tests.notebook.opinion import Judge, contradictions
 
 ROOT = Path(__file__).parents[2]
 
@@ -42,9 +44,9 @@ def test_what_is_stored_is_what_the_cells_display(chapter):
 
 def test_every_spoiled_step_is_refused(chapter):
     path, alone = chapter
-    made = alone.made
     untagged = [cell.source for cell in code(path) if "Derivation(" in cell.source and not tagged(cell, "derivation")]
     assert not untagged, f"{path.name}: cells with a Derivation need the tag derivation:\n{untagged}"
+    made = alone.made
     assert made, f"{path.name} mentions Derivation( but makes none"
     names = [d.name for d in made]
     assert len(set(names)) == len(names), f"{path.name}: two derivations share a name: {names}"
@@ -55,6 +57,37 @@ def test_every_spoiled_step_is_refused(chapter):
     assert accepted == []
     assert kinds.total() >= 4 * steps
     assert len(equal) <= 0.1 * kinds.total(), equal
+
+
+def test_no_step_is_contradicted(chapter):
+    path, alone = chapter
+    steps = sum(len(d.steps) for d in alone.made)
+    report = contradictions(alone.made)
+    print(
+        f"{path.name}: {steps} steps, {report.kinds.total()} with an opinion {dict(report.kinds)}, "
+        f"at {report.points} places; none of {report.silent}"
+    )
+    assert report.contradicted == []
+    assert report.kinds.total() + len(report.silent) == steps
+    assert report.silent == []
+
+
+def test_a_spoiled_step_is_contradicted(chapter):
+    """One step of each derivation is spoiled, each time by another kind of change; few changes change nothing."""
+    path, alone = chapter
+    missed = []
+    for k, d in enumerate(alone.made):
+        equations = [s for s in d.steps if s.relation not in ("<=", ">=")]  # a spoiled bound may be a wider one
+        step = equations[len(d.name) % len(equations)]
+        choices = spoiled(d, step)
+        kind, mutant = choices[k % len(choices)]
+        verdict = Judge(d).of(step.previous, mutant, step.relation, step.of, step.note)
+        if not verdict.against:
+            missed.append(
+                f"{d.name} {step.number} {kind}: {step.previous!r} {step.relation} {mutant!r}; {verdict.reasons}"
+            )
+    print(f"{path.name}: {len(missed)} of {len(alone.made)} not contradicted: {missed}")
+    assert len(missed) <= max(1, 0.1 * len(alone.made)), missed
 
 
 @pytest.mark.parametrize(
