@@ -79,6 +79,8 @@ class Signs:
 
     def find(self, e: sp.Expr) -> tuple[int, bool]:
         """The sign of ``e``."""
+        if e.is_number:  # such as sqrt(2) - 1, which sympy works out
+            return (1 if e.is_nonnegative else -1 if e.is_nonpositive else 0), bool(e.is_nonzero)
         if isinstance(e, sp.exp):
             return (1, True) if self.real(e.exp) else UNKNOWN
         if not e.args or not (e.is_Add or e.is_Mul or e.is_Pow or e.func is sp.log):
