@@ -4,7 +4,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 INSTALLED := .venv/installed
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
-CELL_SECONDS := 600
+CELL_SECONDS := 1800
 # `make check` does not open a page again that passed and is as it was; `make test` opens all, from disk too.
 WHICH := --changed -m "not slow"
 
@@ -43,6 +43,7 @@ check: $(INSTALLED) ## Every quick check, without running the notebooks again: f
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/lint-imports
+	$(BIN)/mypy
 	$(BIN)/python -m lib.publishing.execute --check
 	$(BIN)/python -m tests.html.browser
 	$(PYTEST) tests -m "not slow" --ignore tests/html --ignore tests/chapters --ignore tests/checks
@@ -70,5 +71,5 @@ repository: $(INSTALLED) ## Set the repository's address everywhere (URL=https:/
 	@$(MAKE) --no-print-directory $(INSTALLED)
 
 clean: ## Remove what was built; the environment in .venv stays
-	rm -rf _build .pytest_cache .ruff_cache .hypothesis .import_linter_cache *.egg-info
+	rm -rf _build .pytest_cache .ruff_cache .mypy_cache .hypothesis .import_linter_cache *.egg-info
 	find . -name .venv -prune -o -name __pycache__ -type d -exec rm -rf {} +

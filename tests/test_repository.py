@@ -105,7 +105,9 @@ def test_the_workflow_runs_what_ci_runs_and_publishes_only_main():
     workflow = load(".github/workflows/book.yml")
     assert set(workflow[True]) == {"push", "pull_request", "workflow_dispatch"}  # YAML reads `on` as true
     assert {"run": ".ci/run"} in workflow["jobs"]["test"]["steps"]
-    assert workflow["jobs"]["publish"]["needs"] == "test"
+    assert workflow["jobs"]["publish"]["needs"] == ["test", "quick"]
+    assert workflow["jobs"]["quick"]["strategy"]["matrix"]["python"] == ["3.11", "3.12", "3.13"]
+    assert workflow["jobs"]["test"]["timeout-minutes"] >= 90
     assert "refs/heads/main" in workflow["jobs"]["publish"]["if"]
     assert workflow["permissions"] == {"contents": "read"}
     assert (ROOT / ".ci" / "run").stat().st_mode & 0o111

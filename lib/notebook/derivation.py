@@ -49,11 +49,14 @@ is refused.
 
 How a line is checked
 ---------------------
-By algebra: Gaussian integrals and expectations are worked out exactly, and the difference of the two lines
-is shown to be formally zero. Densities known by name only obey the chain rule and Bayes' rule there, so such
-a line is proved for every law. On finite models: exactly, logarithms included. Where only the models decided,
-or only values at random points to 40 digits, a footnote of the displayed derivation says so. Otherwise the
-step raises ``WrongStep``.
+Nothing is accepted because it held at some values. By algebra: Gaussian integrals and expectations are worked
+out exactly, and the difference of the two lines is shown to be formally zero on the declared domain, or, for an
+inequality, to have a sign that a square, a KL divergence, Jensen's inequality, log u <= u - 1 or the domain
+gives it. Densities known by name only obey the chain rule and Bayes' rule there, so such a line is proved for
+every law. On finite models: equations between distributions, exactly, logarithms included; bounds only with a
+ground as above. A footnote says where the models decided, which sizes or dimensions were tried, and what a proof
+takes for granted: a divisor that is not 0, a sum that is not empty, a derivative taken under an integral. Integer
+symbols stand for 1, 2, 3... Otherwise the step raises ``WrongStep``.
 
 """
 
@@ -177,7 +180,8 @@ class Derivation:
         if lemma is not None:
             letters = letters.joined(lemma._letters)
             no_contradiction([*self.where.items(), *lemma.where.items()])
-        small, previous = [], before.expression
+        small: list[Line] = []
+        previous = before.expression
         for k, item in enumerate(() if lemma else detail, start=1):
             if not isinstance(item, tuple) or len(item) not in (2, 3):
                 raise ValueError(f"detail: wanted pairs (formula, reason), got {item!r}")
@@ -267,7 +271,7 @@ class Derivation:
 def _densities(laws) -> list[Density]:
     """The factors of the laws, as they are displayed."""
     factors = [(law, f.factor if isinstance(f, every) else f) for law in laws for f in law.factors]
-    return [Density(law.name, *factor, law.latex or "") for law, factor in factors]
+    return [Density(law.name, left, right, law.latex or "") for law, (left, right) in factors]
 
 
 def _premises(other: Derivation, laws: tuple, dimension: Symbol | None) -> list[tuple]:

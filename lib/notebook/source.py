@@ -5,6 +5,7 @@ import re
 import textwrap
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import lib
 from lib.notebook.figures import publish
@@ -38,9 +39,10 @@ def source_markdown(shown) -> str:
 
 def _lines(shown) -> tuple[str, int, list[str]]:
     """Path from the repository's root, number of the first line, and the lines."""
-    written = inspect.unwrap(shown.fget if isinstance(shown, property) else shown)
+    wrapped: Any = shown.fget if isinstance(shown, property) else shown
+    written = inspect.unwrap(wrapped)
     try:
-        path = Path(inspect.getsourcefile(written)).resolve().relative_to(_ROOT / "lib")
+        path = Path(inspect.getsourcefile(written) or _ROOT).resolve().relative_to(_ROOT / "lib")
         lines, first = inspect.getsourcelines(written)
     except (OSError, TypeError, ValueError):
         raise ValueError(f"source shows functions, classes, methods and modules of lib, got {shown!r}") from None

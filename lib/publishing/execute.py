@@ -23,7 +23,7 @@ from nbformat import NotebookNode
 from lib.publishing import fingerprint, notebooks
 from lib.publishing.parts import parts, tagged
 
-CELL_TIMEOUT = 600  # seconds
+CELL_TIMEOUT = 1800  # seconds; the longest training takes 800 on one core without AVX-512
 
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")  # of tracebacks, unreadable in a log
 

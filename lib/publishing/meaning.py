@@ -6,6 +6,7 @@ stay: dataclasses and named tuples read them) and what stands under `if TYPE_CHE
 
 import ast
 import functools
+from typing import TypeGuard
 
 _LEFT_OUT = {"kind", "type_comment", "type_ignores"}
 
@@ -15,7 +16,7 @@ def bare(text: str) -> list[ast.stmt]:
     return _Bare().visit(ast.parse(text)).body
 
 
-def only_for_types(statement: ast.AST) -> bool:
+def only_for_types(statement: ast.AST) -> TypeGuard[ast.If]:
     """Whether a statement is an `if TYPE_CHECKING:`, false whenever code runs."""
     return isinstance(statement, ast.If) and ast.unparse(statement.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING")
 

@@ -76,7 +76,7 @@ class Site:
     def anchors(self, file: Path) -> set[str]:
         """Every place in a page that a link may name."""
         named = self.page(file).find_all(lambda tag: tag.has_attr("id") or tag.has_attr("name"))
-        return {value for tag in named for value in (tag.get("id"), tag.get("name")) if value}
+        return {value for tag in named for value in (_value(tag, "id"), _value(tag, "name")) if value}
 
 
 def findings(root: Path, built: Path) -> list[Finding]:
@@ -100,7 +100,7 @@ def alternative_texts(site: Site, file: Path) -> Iterator[Finding]:
     """Pictures in the text whose alternative text is missing, empty, or the name of their file."""
     page = site.page(file)
     for image in (page.find("article") or page).find_all("img"):
-        text = (image.get("alt") or "").strip()
+        text = _value(image, "alt").strip()
         if not text:
             yield Finding(str(file), _short(image), "picture without alternative text")
         elif "_images/" in text or re.fullmatch(r"\S+\.(png|jpe?g|gif|svg|webp)", text):
@@ -124,7 +124,7 @@ def fetched(site: Site, file: Path) -> Iterator[Finding]:
         if tag.name == "link" and _ONLY_NAMED & set(tag.get_attribute_list("rel")):
             continue
         for attribute in _FETCHED[tag.name]:
-            for address in _addresses(tag.get(attribute), attribute):
+            for address in _addresses(_value(tag, attribute), attribute):
                 if _ELSEWHERE.match(address):
                     yield Finding(str(file), _short(tag), "loaded from another site")
                 elif not _SCHEME.match(address) and (fault := _unreachable(site, file, address)):
@@ -140,7 +140,7 @@ def fetched(site: Site, file: Path) -> Iterator[Finding]:
 def links(site: Site, file: Path) -> Iterator[Finding]:
     """Links to a page or a place that the book does not have, or to a file that the repository lacks."""
     for tag in site.page(file).find_all("a", href=True):
-        address = tag["href"]
+        address = _value(tag, "href")
         if _ELSEWHERE.match(address) or _SCHEME.match(address):
             fault = _missing_in_repository(site, address)
         else:
@@ -156,7 +156,13 @@ def style_sheets(site: Site) -> Iterator[Finding]:
             yield Finding(str(path.relative_to(site.built)), match[0], "loads from another site")
 
 
-def _addresses(value: str | None, attribute: str) -> list[str]:
+def _value(tag: Tag, attribute: str) -> str:
+    """What an attribute says, empty without it; several words, as in `class`, in one line."""
+    value = tag.get(attribute) or ""
+    return value if isinstance(value, str) else " ".join(value)
+
+
+def _addresses(value: str, attribute: str) -> list[str]:
     if not value or value.startswith("data:"):
         return []
     if attribute == "srcset":

@@ -20,13 +20,14 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeGuard
 
 from lib.publishing.meaning import bare, meaning, only_for_types
 
 CELLS = "the cells"  # the name of the notebook's own code among the modules
 
-_DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
-_IMPORTS = (ast.Import, ast.ImportFrom)
+_Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+_Import = ast.Import | ast.ImportFrom
 _ANYTHING = {"eval", "exec", "globals", "__import__", "importlib", "import_module"}
 _SOURCE = ("lib.notebook.source", "source")
 
@@ -39,17 +40,17 @@ class Module:
     path: Path | None
     statements: list[ast.stmt]
     binds: dict[str, list[ast.stmt]] = field(default_factory=dict)
-    imports: list[ast.stmt] = field(default_factory=list)  # those too that stand under an `if` or a `try`
-    late: dict[str, ast.stmt] = field(default_factory=dict)  # imports by which `__getattr__` finds names when asked
+    imports: list[_Import] = field(default_factory=list)  # those too that stand under an `if` or a `try`
+    late: dict[str, _Import] = field(default_factory=dict)  # imports by which `__getattr__` finds names when asked
 
     def __post_init__(self):
         self.statements = [part for statement in self.statements for part in _one_by_one(statement)]
         for statement in self.statements:
             for name in _bound(statement):
                 self.binds.setdefault(name, []).append(statement)
-            if not isinstance(statement, _DEFINITIONS):
-                found = [node for node in ast.walk(statement) if isinstance(node, _IMPORTS)]
-                self.imports += [single for node in found for single in _one_by_one(node)]
+            if not isinstance(statement, _Definition):
+                found = [node for node in ast.walk(statement) if isinstance(node, _Import)]
+                self.imports += [single for node in found for single in _singles(node)]
 
     @property
     def package(self) -> str:
@@ -79,7 +80,7 @@ class Reach:
         for single in self.cells.imports:
             self._import_of(self.cells, single)
         for statement in self.cells.statements:
-            if not isinstance(statement, _IMPORTS) or _is_star(statement):
+            if not isinstance(statement, _Import) or _is_star(statement):
                 self._take(self.cells, statement)
         self._finish()
 
@@ -87,8 +88,9 @@ class Reach:
         """One digest for each file of which anything is reached, by its name relative to the root."""
         found = {}
         for module in self.modules.values():
-            reached = [meaning(s) for s in module.statements if s in self._taken] if module and module.path else []
-            if reached:
+            if module is None or module.path is None:
+                continue
+            if reached := [meaning(s) for s in module.statements if s in self._taken]:
                 name = module.path.relative_to(self.root).as_posix()
                 found[name] = hashlib.sha256("\n".join(reached).encode()).hexdigest()[:16]
         return dict(sorted(found.items()))
@@ -107,7 +109,7 @@ class Reach:
         if not here.binds.get(chain[0]):
             return None
         statement = here.binds[chain[0]][-1]
-        if not isinstance(statement, _IMPORTS):
+        if not isinstance(statement, _Import):
             return (here, chain[0], chain[1:]) if here is not self.cells else None
         return self._walk(*self._target(here, statement, chain[1:]))
 
@@ -123,21 +125,21 @@ class Reach:
             return "\n".join(_lines(module, node, self.root) for module, node in found)
         return "\n".join(path.read_text(encoding="utf-8") for path in sorted((self.root / "lib").rglob("*.py")))
 
-    def _defined(self, module: Module, name: str | None, rest: list[str]) -> list[tuple[Module, ast.stmt | None]]:
+    def _defined(self, module: Module, name: str | None, rest: list[str]) -> list[tuple[Module, _Definition | None]]:
         """The definitions of that name, each with its module; None instead of one stands for the whole module."""
         if name is None:
             return [(module, None)] if not rest else []
-        found = [node for node in module.binds.get(name, ()) if isinstance(node, _DEFINITIONS)]
+        found = [node for node in module.binds.get(name, ()) if isinstance(node, _Definition)]
         if not rest:
             return [(module, node) for node in found]
         classes = [node for node in found if isinstance(node, ast.ClassDef)]
         return [each for node in classes for each in self._members(module, node, rest)]
 
-    def _members(self, module: Module, node: ast.ClassDef, rest: list[str]) -> list[tuple[Module, ast.stmt | None]]:
+    def _members(self, module: Module, node: ast.ClassDef, rest: list[str]) -> list[tuple[Module, _Definition | None]]:
         """The definitions of an attribute of a class, its own or those of the first base that has one."""
-        own = [(module, each) for each in node.body if isinstance(each, _DEFINITIONS) and each.name == rest[0]]
+        own = [each for each in node.body if isinstance(each, _Definition) and each.name == rest[0]]
         if own or len(rest) > 1:
-            return own if len(rest) == 1 else []
+            return [(module, each) for each in own] if len(rest) == 1 else []
         bases = [self.origin(module, chain) for base in node.bases if (chain := dotted(base))]
         return next((found for base in bases if base and (found := self._defined(*base[:2], [*base[2], *rest]))), [])
 
@@ -158,7 +160,7 @@ class Reach:
             return self._walk(f"{module}.{rest[0]}", rest[1:])
         return found, None, rest
 
-    def _target(self, here: Module, statement: ast.stmt, rest: list[str]) -> tuple[str, list[str]]:
+    def _target(self, here: Module, statement: _Import, rest: list[str]) -> tuple[str, list[str]]:
         """The module that an import of one name speaks of, and the attributes of it that are meant."""
         alias = statement.names[0]
         if isinstance(statement, ast.ImportFrom):
@@ -171,7 +173,7 @@ class Reach:
         if chain[0] in _ANYTHING:
             self._take_below("lib")
         for statement in here.binds.get(chain[0], ()):
-            if not isinstance(statement, _IMPORTS):
+            if not isinstance(statement, _Import):
                 self._take(here, statement)
                 continue
             module, rest = self._target(here, statement, chain[1:])
@@ -181,8 +183,10 @@ class Reach:
                 self._taken.add(statement)  # `from math import log` says which log is meant
 
     def _use_of(self, module: str, rest: list[str]) -> None:
-        """The attributes `rest` of a module of `lib` are used."""
+        """The attributes `rest` of a module are used; nothing is followed outside `lib`."""
         found = self.module(module)
+        if found is None:
+            return
         if rest and rest[0] in found.binds:
             self._use(found, rest)
         elif rest and self.module(f"{module}.{rest[0]}"):
@@ -202,19 +206,19 @@ class Reach:
         self._waiting.append((here, statement))
         if here is not self.cells:
             for other in here.statements:
-                if not isinstance(other, (*_DEFINITIONS, *_IMPORTS)) and "__all__" not in _bound(other):
+                if not isinstance(other, _Definition | _Import) and "__all__" not in _bound(other):
                     self._take(here, other)
 
     def _take_whole(self, name: str) -> None:
-        if name in self._whole:
+        module = self.module(name)
+        if module is None or name in self._whole:
             return
         self._whole.add(name)
         self._import(name)
-        module = self.module(name)
         for bound in module.binds:
             self._use(module, [bound])
         for statement in module.statements:
-            if not isinstance(statement, _IMPORTS):
+            if not isinstance(statement, _Import):
                 self._take(module, statement)
         if "__getattr__" in module.binds:
             self._take_below(module.package)
@@ -238,8 +242,8 @@ class Reach:
 
     def _follow(self, here: Module, node: ast.AST) -> None:
         """Every name in `node`, and every import."""
-        if isinstance(node, _IMPORTS):
-            for single in _one_by_one(node):
+        if isinstance(node, _Import):
+            for single in _singles(node):
                 self._import_of(here, single)
                 module, rest = self._target(here, single, [])
                 if isinstance(single, ast.Import):
@@ -255,7 +259,7 @@ class Reach:
             for child in ast.iter_child_nodes(node):
                 self._follow(here, child)
 
-    def shows(self, node: ast.AST) -> bool:
+    def shows(self, node: ast.AST) -> TypeGuard[ast.Call]:
         """Whether this expression of a cell is a call of `source`, which shows code of `lib`."""
         chain = dotted(node.func) if isinstance(node, ast.Call) else None
         found = self.origin(self.cells, chain) if chain else None
@@ -284,7 +288,7 @@ class Reach:
                 self._taken.add(statement)
                 self._waiting.append((module, statement))
 
-    def _import_of(self, here: Module, single: ast.stmt) -> None:
+    def _import_of(self, here: Module, single: _Import) -> None:
         alias = single.names[0]
         if isinstance(single, ast.Import):
             self._import(alias.name)
@@ -298,9 +302,9 @@ class Reach:
 
     def _does_something(self, here: Module, statement: ast.stmt) -> bool:
         """Whether a statement does more than give a name to something."""
-        if isinstance(statement, _DEFINITIONS):
+        if isinstance(statement, _Definition):
             return bool(self._changed_by(here, statement))
-        if isinstance(statement, _IMPORTS):
+        if isinstance(statement, _Import):
             return _is_star(statement)
         if isinstance(statement, ast.If) and meaning(statement.test) == meaning(_MAIN):
             return False
@@ -312,16 +316,20 @@ class Reach:
         `name.attribute = ...` changes what has that name; a decorator of `lib` may enter what it decorates in a
         table that stands beside the decorator.
         """
-        if isinstance(statement, _DEFINITIONS):
+        if isinstance(statement, _Definition):
             decorators = [d.func if isinstance(d, ast.Call) else d for d in statement.decorator_list]
             found = [self.origin(here, chain) for d in decorators if (chain := dotted(d))]
             return [other for origin in found if origin for other in origin[0].statements]
         if not isinstance(statement, ast.Assign):
             return []
-        found = [self.origin(here, chain) if (chain := dotted(t)) else None for t in statement.targets]
-        if not all(origin and origin[1] in origin[0].binds for origin in found):
-            return []
-        return [other for origin in found for other in origin[0].binds[origin[1]]]
+        changed: list[ast.stmt] = []
+        for target in statement.targets:
+            chain = dotted(target)
+            module, name, _ = (self.origin(here, chain) if chain else None) or (None, None, None)
+            if module is None or name is None or name not in module.binds:
+                return []
+            changed += module.binds[name]
+        return changed
 
     def _read(self, name: str) -> Module | None:
         base = self.root.joinpath(*name.split("."))
@@ -339,8 +347,10 @@ def _module(name: str, path: Path, text: str) -> Module:
     found = Module(name, path, bare(text))
     if "__getattr__" in found.binds:
         bodies = [statement.body for statement in ast.parse(text).body if only_for_types(statement)]
-        imports = Module(name, path, [each for body in bodies for each in body if isinstance(each, _IMPORTS)]).binds
-        found.late.update((bound, each) for bound, (each, *_) in imports.items() if bound not in found.binds)
+        imports = [each for body in bodies for each in body if isinstance(each, _Import)]
+        for single in (single for each in imports for single in _singles(each)):
+            for bound in _bound(single) - found.binds.keys():
+                found.late.setdefault(bound, single)
     return found
 
 
@@ -351,30 +361,33 @@ def dotted(node: ast.AST) -> list[str] | None:
     """`["a", "b", "c"]` for `a.b.c`; None for everything that is not names joined by dots."""
     if isinstance(node, ast.Name):
         return [node.id]
-    above = dotted(node.value) if isinstance(node, ast.Attribute) else None
-    return [*above, node.attr] if above else None
+    if isinstance(node, ast.Attribute) and (above := dotted(node.value)):
+        return [*above, node.attr]
+    return None
 
 
 def _one_by_one(statement: ast.stmt) -> Iterator[ast.stmt]:
     """An import of several names as imports of one each; any other statement as it is."""
+    yield from _singles(statement) if isinstance(statement, _Import) else [statement]
+
+
+def _singles(statement: _Import) -> Iterator[_Import]:
     if isinstance(statement, ast.Import):
         yield from (ast.Import(names=[alias]) for alias in statement.names)
-    elif isinstance(statement, ast.ImportFrom):
+    else:
         module, level = statement.module, statement.level
         yield from (ast.ImportFrom(module=module, names=[alias], level=level) for alias in statement.names)
-    else:
-        yield statement
 
 
 def _bound(statement: ast.stmt) -> set[str]:
     """The names that a statement at the top level binds."""
-    if isinstance(statement, _DEFINITIONS):
+    if isinstance(statement, _Definition):
         return {statement.name}
     names = set()
     for node in ast.walk(statement):
-        if isinstance(node, _IMPORTS):
+        if isinstance(node, _Import):
             names |= {(alias.asname or alias.name).split(".")[0] for alias in node.names}
-        elif isinstance(node, _DEFINITIONS):
+        elif isinstance(node, _Definition):
             names.add(node.name)
         elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
             names.add(node.id)
@@ -388,13 +401,14 @@ def _only_binds(target: ast.expr) -> bool:
     return isinstance(target, ast.Name)
 
 
-def _lines(module: Module, node: ast.stmt | None, root: Path) -> str:
+def _lines(module: Module, node: _Definition | None, root: Path) -> str:
     """A definition's own lines, decorators and the comments at its end too, below their place; None: all lines."""
+    assert module.path is not None  # only the cells have no file, and `origin` never ends in them
     lines = module.path.read_text(encoding="utf-8").splitlines()
     first, last = 1, len(lines)
     if node is not None:
-        first = min(part.lineno for part in (node, *node.decorator_list))
-        last = node.end_lineno
+        first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
+        last = node.end_lineno or last
         while last < len(lines) and lines[last].strip()[:1] in ("", "#"):
             last += 1
     text = "\n".join(lines[first - 1 : last]).rstrip()
@@ -407,8 +421,6 @@ def _is_star(statement: ast.stmt) -> bool:
 
 def _absolute(here: Module, statement: ast.ImportFrom) -> str:
     """The full name of the module that a `from ... import` reads."""
-    if not statement.level:
-        return statement.module
     package = here.package.split(".")
-    base = package[: len(package) - statement.level + 1]
+    base = package[: len(package) - statement.level + 1] if statement.level else []
     return ".".join([*base, statement.module] if statement.module else base)

@@ -32,18 +32,21 @@ def address(root: Path) -> str:
 
 def validate(url: str) -> str:
     """`url` without a closing `/` or `.git`; raises `ValueError` unless it names a GitHub repository."""
-    wanted = url.strip().removesuffix("/").removesuffix(".git")
-    match = _ADDRESS.fullmatch(wanted)
-    if match is None or set(match["name"]) == {"."}:
-        raise ValueError(f"URL: wanted https://github.com/OWNER/NAME, got {url!r}")
-    return wanted
+    return _read(url)[0]
 
 
 def pages_address(url: str) -> str:
-    """Where GitHub publishes the pages of the repository at `url`."""
-    match = _ADDRESS.fullmatch(url)
+    """Where GitHub publishes the pages of the repository at `url`; raises `ValueError` as `validate` does."""
+    match = _read(url)
     site = f"{match['owner'].lower()}.github.io"
     return f"https://{site}/" if match["name"].lower() == site else f"https://{site}/{match['name']}/"
+
+
+def _read(url: str) -> re.Match[str]:
+    match = _ADDRESS.fullmatch(url.strip().removesuffix("/").removesuffix(".git"))
+    if match is None or set(match["name"]) == {"."}:
+        raise ValueError(f"URL: wanted https://github.com/OWNER/NAME, got {url!r}")
+    return match
 
 
 def rewrite(root: Path, url: str) -> list[str]:

@@ -11,8 +11,8 @@ nothing) is collected beside it, as ``Premise``.
 
 from __future__ import annotations
 
+import re
 from contextlib import contextmanager
-from typing import NamedTuple
 
 import sympy as sp
 from sympy.core.function import AppliedUndef
@@ -45,10 +45,12 @@ from lib.notebook.formulas.expression import (
 from lib.notebook.formulas.gaussian import expectation, integrate, normal, standard_mean
 from lib.notebook.formulas.language import bound_by, pi
 from lib.notebook.formulas.points import at, close, point
+from lib.notebook.formulas.premises import GE, NE, Premise, compared
 from lib.notebook.formulas.printing import latex
 from lib.notebook.formulas.signs import Signs
-from lib.notebook.formulas.sums import Sums, at_least, index_of, turned
-from lib.notebook.formulas.unknown import RULED, Average, PartialSum, derivative, marginal, outermost, unknown
+from lib.notebook.formulas.sums import Sums, at_least, turned
+from lib.notebook.formulas.unknown import RULED, Average, PartialSum, derivative, marginal, outermost, unknown, without
+from lib.notebook.formulas.vectors import is_vector
 
 ASSUMPTIONS = {
     "real": {"real": True},
@@ -59,28 +61,8 @@ ASSUMPTIONS = {
 }
 
 
-GE, NE = r"\ge", r"\ne"
-
-
 class OpenLength(ValueError):
     """A span such as x[1:T] whose length is not a number."""
-
-
-class Premise(NamedTuple):
-    """Something taken for granted: of an expression a relation to 0, or a sentence that must be said in any case."""
-
-    about: object
-    text: str
-    relation: str = ""
-
-
-def compared(index: dict, value: int, sign: str) -> str:
-    """LaTeX of "index sign value" with no letter subtracted: T - n - 1 against 0 is T against n + 1."""
-    left = {s: n for s, n in index.items() if s is not None and n > 0}
-    right = {s: -n for s, n in index.items() if s is not None and n < 0}
-    if not left and sign == NE:
-        left, right, index, value = right, {}, {None: -index[None]}, -value
-    return rf"{latex(index_of(left | {None: 0}))} {sign} {latex(index_of(right | {None: value - index[None]}))}"
 
 
 def with_ranges(e: Expression, ranges: dict | None = None):
@@ -90,36 +72,6 @@ def with_ranges(e: Expression, ranges: dict | None = None):
     inside = {**ranges, e.index: (e.first, e.last)} if isinstance(e, Repeat) else ranges
     for part in children(e):
         yield from with_ranges(part, inside)
-
-
-def has_vectors(e: Expression) -> bool:
-    """Whether a vector occurs anywhere in ``e``."""
-    return any(getattr(part, "vector", False) for part in walk(e))
-
-
-def is_vector(e: Expression) -> bool:
-    """Whether ``e`` stands for a vector, component by component; ``ValueError`` where a number is added to one."""
-    if isinstance(e, (Symbol, Call)):
-        return e.vector
-    if isinstance(e, Add):
-        kinds = {is_vector(term) for term in e.terms if not isinstance(term, Number)}
-        if len(kinds) > 1:
-            raise ValueError(f"{e!r} adds a number to a vector")
-        return True in kinds
-    if isinstance(e, Mul):
-        vectors = [factor for factor in e.factors if is_vector(factor)]
-        if len(vectors) > 1:
-            raise ValueError(f"{e!r} is a product of vectors; write squared_norm, or components")
-        return bool(vectors)
-    if isinstance(e, Div):
-        return is_vector(e.top) or is_vector(e.bottom)
-    if isinstance(e, Grad_):
-        return is_vector(e.body) or e.variable.vector
-    if isinstance(e, Pow):
-        return is_vector(e.base)
-    if isinstance(e, Apply):
-        return is_vector(e.body) and e.name != "squared_norm"
-    return is_vector(e.body) if isinstance(e, (Neg, Group, Expect_, Integral_, Repeat)) else False
 
 
 class Algebra:
@@ -132,6 +84,7 @@ class Algebra:
         self.signs, self.sums = Signs(self.domains), Sums(self)
         self.opening: list = []
         self.defined: set = set()  # what was found to lie in its domain
+        self.averaged: list[Expression] = []  # the variables of the integrals and averages that are being worked out
         self.ranges: dict[Symbol, tuple] = {}  # of the letters of sums that are being worked out
         self.premises: set[Premise] = set()
         self.open = False  # whether a value holds a law or a sum of which only some rules are known
@@ -171,8 +124,11 @@ class Algebra:
         """The components to be added up in a formula: one, unless it is a vector."""
         return range(self.dimension) if is_vector(e) else range(1)
 
-    def assume(self, about, text: str, relation: str = "") -> None:
-        """Takes something for granted that is not known to hold everywhere."""
+    def assume(self, about, text: str, relation: str = "", of: Expression | None = None) -> None:
+        """Takes something for granted that is not known to hold everywhere; ``of`` is the formula it is about."""
+        bound = [v for v in (*self.ranges, *self.averaged) if of is not None and v in {*walk(of)}]
+        if bound and relation:  # said in any case: the letter is not the one that another line may hold
+            text, relation = f"where ${text} {relation} 0$ for all ${', '.join(map(latex, bound))}$", ""
         self.premises.add(Premise(about, text, relation))
 
     def shown(self, e: sp.Expr, typed: Expression) -> str:
@@ -210,12 +166,12 @@ class Algebra:
         for base, _ in self.split(sp.factor(value) if not value.is_Atom else value):
             base = base.as_base_exp()[0]
             if base is not sp.E and not self.signs.nonzero(base) and not self.surely_positive(e, base):
-                self.assume(base, self.shown(base, e), r"\ne")
+                self.assume(base, self.shown(base, e), NE, of=e)
 
     def need_positive(self, e: Expression, value: sp.Expr, strict: bool = True) -> None:
         """Takes for granted that what stands under a logarithm or a root is positive, where that is not known."""
         if not self.surely_positive(e, value) and (strict or not self.signs.never_negative(value)):
-            self.assume(value, self.shown(value, e), ">" if strict else r"\ge")
+            self.assume(value, self.shown(value, e), ">" if strict else GE, of=e)
 
     def spread(self, e: Expression, variance: sp.Expr) -> None:
         """Says that a variance is taken to be positive, where that is not known."""
@@ -259,9 +215,10 @@ class Algebra:
         """``ValueError`` where the formula of a density is known not to integrate to 1."""
         try:
             total = self.integral(value, [self.atom(v, k) for v in e.left for k in self.components(v)])
-        except (OpenLength, ValueError):
-            return
-        if outermost(total, (AppliedUndef, *RULED)):
+        except ValueError:
+            total = None
+        if total is None or outermost(total, (AppliedUndef, *RULED)):
+            self.assume(("mass", e), f"taking ${latex(e)}$ to integrate to 1")
             return
         for seed in range(2):
             number = at(total, point(total, self.domains, seed))
@@ -290,7 +247,7 @@ class Algebra:
 
     def _on_div(self, e: Div, i: int) -> sp.Expr:
         bottom = self.of(e.bottom, i)
-        if bottom == 0:
+        if bottom == 0 or sp.expand(bottom) == 0:
             raise ValueError(f"division by zero in {e!r}")
         self.need_nonzero(e.bottom, bottom)
         return self.of(e.top, i) / bottom
@@ -314,12 +271,17 @@ class Algebra:
 
     def _on_call(self, e: Call, i: int) -> sp.Expr:
         args = [normal(self.of(a, k)) for a in e.args for k in self.components(a)]
-        value = unknown(e.name + (f".{i}" if e.vector else ""), **ASSUMPTIONS[e.domain])(*args)
+        value = unknown(e.name + (f".{i}" if e.vector else ""), (), **ASSUMPTIONS[e.domain])(*args)
         self.domains[value] = e.domain
         return value
 
     def _on_density(self, e: Density, i: int) -> sp.Expr:
         self.open = True
+        for v in (*e.left, *e.right):
+            if self.definitions.of(v) is not None:
+                raise ValueError(
+                    f"where: {v!r} is a variable of {e!r}, which is known by name, so it cannot be defined"
+                )
         left, right = ({self.atom(v, k) for v in side for k in self.components(v)} for side in (e.left, e.right))
         return marginal(e.law, left | right) / marginal(e.law, right)
 
@@ -335,9 +297,11 @@ class Algebra:
 
     def bound(self, v: Symbol, *bodies: Expression) -> list[sp.Symbol]:
         """The components of a variable that an integral, expectation or gradient over ``bodies`` runs over."""
+        if not isinstance(v, (Symbol, Span)):
+            raise ValueError(f"a law averages over a variable, got one of {v!r}")
         if self.definitions.of(v) is not None:
             raise ValueError(f"where: {v!r} is a variable of an integral or gradient, so it cannot be defined")
-        self.alone(v, *bodies)
+        self.alone(v, *(self.definitions.unfolded(body, (Symbol, Call, Density)) for body in bodies))
         return [self.atom(v, k) for k in self.components(v)]
 
     def alone(self, v: Expression, *bodies: Expression) -> None:
@@ -360,7 +324,7 @@ class Algebra:
     def whole_line(self, v: Symbol) -> None:
         """``ValueError`` if a Gaussian over ``v`` would leave its domain."""
         if v.domain not in ("real", "noise"):
-            raise ValueError(f"{v!r} is declared {v.domain}, and the Gaussian integral runs over all real numbers")
+            raise ValueError(f"{v!r} is declared {v.domain}, and the integral runs over all real numbers")
 
     def rule(self, name: str) -> None:
         """Notes that a rule was used which unknown functions obey only if they are tame enough."""
@@ -370,8 +334,11 @@ class Algebra:
     def integral(self, body: sp.Expr, over: list[sp.Symbol]) -> sp.Expr:
         """The integral over all of these, one after the other."""
         for x in over:
-            if self.symbols[x][0].domain not in ("real", "noise") and not body.has(AppliedUndef):
-                self.whole_line(self.symbols[x][0])
+            v = self.symbols[x][0]
+            if v.domain not in ("real", "noise"):
+                for term in sp.Add.make_args(sp.expand(body, power_exp=False, power_base=False, log=False)):
+                    if without(term.as_independent(x, as_Add=False)[1], x) is None:
+                        self.whole_line(v)
             body = self.over_line(body, x)
         return body
 
@@ -392,19 +359,32 @@ class Algebra:
             self.rule,
         ) + sp.Add(*parts)
 
+    @contextmanager
+    def averaging(self, variables: tuple):
+        """While the body of an integral or an average over these is worked out."""
+        self.averaged += variables
+        try:
+            yield
+        finally:
+            del self.averaged[len(self.averaged) - len(variables) :]
+
     def _on_integral(self, e: Integral_, i: int) -> sp.Expr:
-        return self.integral(self.of(e.body, i), [x for v in e.variables for x in self.bound(v, e.body)])
+        with self.averaging(e.variables):
+            body = self.of(e.body, i)
+        return self.integral(body, [x for v in e.variables for x in self.bound(v, e.body)])
 
     def _on_expect(self, e: Expect_, i: int) -> sp.Expr:
         law = Normal_(e.over, wrap(0), wrap(1)) if isinstance(e.over, Symbol) else e.over
-        body = self.of(e.body, i)
+        with self.averaging(bound_by(law)):
+            body = self.of(e.body, i)
         if isinstance(e.over, Symbol):
             self.independent(e.over, body)
         return self.average(body, law, i, e.body)
 
     def _on_kl(self, e: KL_, i: int) -> sp.Expr:
         self.proper(e.second)
-        body = self.log(self.of(e.first, i)) - self.log(self.of(e.second, i))
+        with self.averaging(bound_by(e.first)):
+            body = self.log(self.of(e.first, i)) - self.log(self.of(e.second, i))
         return self.average(body, e.first, i, e.second)
 
     def proper(self, law: Expression) -> None:
@@ -422,17 +402,19 @@ class Algebra:
         letters = {self.atom(noise, k) for k in self.components(noise)}
         if body.free_symbols & letters:
             for call in outermost(body, (AppliedUndef,)):
-                if not call.free_symbols & letters and call.args and not call.func.__name__.startswith("density "):
-                    text = rf"taking ${latex(noise)}$ to be independent of the arguments of ${latex.name(call.func.__name__.split('.')[0])}$"
+                if not call.free_symbols & letters and call.args:
+                    shown = latex.name(re.split(r"[.('|]", call.func.__name__.removeprefix("density "))[0])
+                    text = rf"taking ${latex(noise)}$ to be independent of the arguments of ${shown}$"
                     self.assume((noise, call.func), text)
 
     def average(self, body: sp.Expr, law: Expression, i: int, typed: Expression) -> sp.Expr:
         """The expectation of ``body``: over a Normal by its moments where they do, else by integration."""
         variables = bound_by(law)
         self.proper(law)
-        over = [x for v in variables for x in self.bound(v, typed)]
+        beside = (law.mean, law.variance) if isinstance(law, Normal_) else ()
+        over = [x for v in variables for x in self.bound(v, typed, *beside)]
         normal_law = law if isinstance(law, Normal_) else self.definitions.of(law)
-        if isinstance(normal_law, Normal_) and variables == (normal_law.at,):
+        if isinstance(normal_law, Normal_) and isinstance(normal_law.at, Symbol) and variables == (normal_law.at,):
             self.whole_line(normal_law.at)
             result = body
             for k, x in enumerate(over):  # one component after the other
@@ -489,6 +471,6 @@ class Algebra:
             body = self.of(e.body, i)
             self.open = True
             value = self.sums.value(e, body)
-        if self.surely_positive(e, value):
+        if not self.ranges and self.surely_positive(e, value):
             self.signs.facts.add(value)
         return value

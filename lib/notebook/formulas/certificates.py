@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from fractions import Fraction
 from itertools import chain, combinations, islice
-from math import inf
 
+from lib.notebook.formulas.bounds import DOMAINS, bounds, least, loose, normalised, remainder, terms
 from lib.notebook.formulas.concrete import constant
 from lib.notebook.formulas.expression import (
     KL_,
@@ -27,7 +27,6 @@ from lib.notebook.formulas.expression import (
     Mul,
     Neg,
     Normal_,
-    Number,
     Pow,
     Repeat,
     Span,
@@ -47,7 +46,6 @@ JENSEN = {
     "square": r"by Jensen's inequality for the square",
 }
 TANGENT = {"log": r"by $\log u\le u-1$", "exp": r"by $e^u\ge 1+u$"}
-DOMAINS = {"positive": (0, inf), "unit": (0, 1), "integer": (1, inf)}
 
 
 def certificate(lhs: Expression, rhs: Expression, relation: str, equal) -> str | None:
@@ -85,141 +83,6 @@ def certificate(lhs: Expression, rhs: Expression, relation: str, equal) -> str |
         if dropped(a, b) is not None or equal(a, b):
             return why if other == why else f"{why}, and {other}"
     return None
-
-
-# ------------------------------------------------------------ bounds
-
-
-def times(a, b):
-    """A product of bounds, with 0 times infinity 0."""
-    return 0 if not a or not b else a * b
-
-
-def product(a: tuple, b: tuple) -> tuple:
-    """Bounds of a product."""
-    ends = [times(x, y) for x in a for y in b]
-    return min(ends), max(ends)
-
-
-def bounds(e: Expression) -> tuple:
-    """A lower and an upper bound of ``e`` wherever it has a value, from declared domains, squares and
-    divergences alone.
-    """
-    number = constant(e)
-    if number is not None:
-        return number, number
-    if isinstance(e, (Symbol, Call)):
-        return DOMAINS.get(e.domain, (-inf, inf))
-    if isinstance(e, (Density, Normal_)):
-        return 0, inf
-    if isinstance(e, KL_):
-        return (0, inf) if normalised(e.first) and normalised(e.second) else (-inf, inf)
-    if isinstance(e, Group):
-        return bounds(e.body)
-    if isinstance(e, Neg):
-        return product((-1, -1), bounds(e.body))
-    if isinstance(e, Add):
-        ends = [bounds(term) for term in e.terms]
-        return sum(low for low, _ in ends), sum(high for _, high in ends)
-    if isinstance(e, Mul):
-        total, square = (1, 1), len(set(e.factors)) == 1 and len(e.factors) % 2 == 0
-        for factor in e.factors:
-            total = product(total, bounds(factor))
-        return (max(0, total[0]), total[1]) if square else total
-    if isinstance(e, Div):
-        low, high = bounds(e.bottom)
-        inverse = (0, 1 / Fraction(low) if low > 0 else inf) if low >= 0 else (-inf, 0) if high <= 0 else (-inf, inf)
-        low, high = product(bounds(e.top), inverse)
-        return low, (min(high, 1) if low >= 0 and least(remainder(e.bottom, e.top)) >= 0 else high)
-    if isinstance(e, Pow):
-        return bounds_of_power(bounds(e.base), constant(e.power))
-    if isinstance(e, Apply):
-        return bounds_of_function(e.name, bounds(e.body))
-    if isinstance(e, Expect_) and normalised(e.over):
-        return bounds(e.body)
-    if isinstance(e, (Integral_, Repeat)):
-        low, high = bounds(e.body)
-        if isinstance(e, Repeat) and e.kind == "product":
-            return (0, 1 if high <= 1 else inf) if low >= 0 else (-inf, inf)
-        return 0 if low >= 0 else -inf, 0 if high <= 0 else inf
-    return -inf, inf
-
-
-def bounds_of_power(base: tuple, power: Fraction | None) -> tuple:
-    """Bounds of a power: of an even one, or of a base that is not negative."""
-    low, high = base
-    if power is None or power < 0:
-        return (0, inf) if low >= 0 or (power is not None and not power % 2) else (-inf, inf)
-    if low < 0:
-        return (0, inf) if not power % 2 else (-inf, inf)
-    return (1 if low >= 1 else 0), (1 if high <= 1 else inf)
-
-
-def bounds_of_function(name: str, body: tuple) -> tuple:
-    """Bounds of exp, log, sqrt or a squared norm."""
-    low, high = body
-    if name == "log":
-        return (0 if low >= 1 else -inf), (0 if high <= 1 else inf)
-    start = 0 if name == "exp" else 1
-    return (1 if low >= start and name != "squared_norm" else 0), (
-        1 if name != "squared_norm" and high <= start else inf
-    )
-
-
-def normalised(law: Expression) -> bool:
-    """Whether ``law`` is a density or a noise; of a Normal, mean and variance may not depend on its variable."""
-    if isinstance(law, Normal_):
-        return law.at not in {*walk(law.mean), *walk(law.variance)}
-    return isinstance(law, (Density, Symbol))
-
-
-# ------------------------------------------------------------ terms
-
-
-def terms(e: Expression) -> list[tuple[Fraction, Expression]]:
-    """``e`` as a sum of (number, formula)."""
-    number = constant(e)
-    if number is not None:
-        return [(number, Number(Fraction(1)))]
-    if isinstance(e, (Group, Neg)):
-        return [(c if isinstance(e, Group) else -c, part) for c, part in terms(e.body)]
-    if isinstance(e, Add):
-        return [pair for term in e.terms for pair in terms(term)]
-    if isinstance(e, Expect_) and normalised(e.over):
-        return [(c, p if isinstance(p, Number) else Expect_(p, e.over)) for c, p in terms(e.body)]
-    if isinstance(e, Repeat) and e.kind == "sum":
-        return [(c, Repeat(e.kind, part, e.index, e.first, e.last)) for c, part in terms(e.body)]
-    if isinstance(e, Div) and (bottom := constant(e.bottom)):
-        return [(c / bottom, part) for c, part in terms(e.top)]
-    if isinstance(e, Mul):
-        factor, rest, spread = Fraction(1), [], None
-        for f in e.factors:
-            [(c, part), *more] = terms(f)
-            if more:
-                spread, rest = (f, [*rest, f])
-                continue
-            factor *= c
-            rest += [] if isinstance(part, Number) else [part]
-        if not rest:
-            return [(factor, Number(Fraction(1)))]
-        if rest == [spread]:
-            return [(factor * c, part) for c, part in terms(spread)]
-        return [(factor, rest[0] if len(rest) == 1 else Mul(tuple(rest)))]
-    return [(Fraction(1), e)]
-
-
-def remainder(larger: Expression, smaller: Expression) -> dict[Expression, Fraction]:
-    """{formula: number} of the terms of ``larger - smaller`` that do not cancel."""
-    left: dict[Expression, Fraction] = {}
-    for sign, side in ((1, larger), (-1, smaller)):
-        for c, part in terms(side):
-            left[part] = left.get(part, 0) + sign * c
-    return {part: c for part, c in left.items() if c}
-
-
-def least(left: dict[Expression, Fraction]):
-    """A lower bound of a sum of number times formula."""
-    return sum(product((c, c), bounds(part))[0] for part, c in left.items())
 
 
 def dropped(larger: Expression, smaller: Expression) -> str | None:
@@ -355,7 +218,7 @@ def rewritings(e: Expression, sign: int):
         yield from ((Expect_(new, e.over), why) for new, why in rewritings(e.body, sign))
     elif isinstance(e, Integral_):
         yield from ((Integral_(new, e.variables), why) for new, why in rewritings(e.body, sign))
-    elif isinstance(e, Repeat) and e.kind == "sum":
+    elif isinstance(e, Repeat) and e.kind == "sum" and not loose(e):
         for new, why in rewritings(e.body, sign):
             yield Repeat(e.kind, new, e.index, e.first, e.last), why
     elif isinstance(e, Apply) and e.name in ("log", "exp", "sqrt"):
@@ -391,8 +254,7 @@ def applied(name: str, body: Expression) -> Expression:
 
 def rooted(e: Expression) -> Expression | None:
     """f if ``e`` is typed as the square of f, or as another even power."""
-    power = constant(e.power) if isinstance(e, Pow) else None
-    if power is None or power <= 0 or power % 2:
+    if not isinstance(e, Pow) or (power := constant(e.power)) is None or power <= 0 or power % 2:
         return None
     return e.base if power == 2 else e.base ** int(power / 2)
 
@@ -417,9 +279,11 @@ def means(e: Expression):
 
 def finite_means(e: Expression):
     """As ``means``, of a sum: of n terms over n, or of terms with numbers or declared weights before them."""
-    runs = e.top if isinstance(e, Div) else e.factors[1] if isinstance(e, Mul) and len(e.factors) == 2 else None
-    if isinstance(runs, Repeat) and runs.kind == "sum":
-        share = 1 / e.bottom if isinstance(e, Div) else e.factors[0]
+    if isinstance(e, Div):
+        share, runs = 1 / e.bottom, e.top
+    else:
+        share, runs = e.factors if isinstance(e, Mul) and len(e.factors) == 2 else (None, None)
+    if isinstance(runs, Repeat) and runs.kind == "sum" and not loose(runs):
         count = share.bottom if isinstance(share, Div) and constant(share.top) == 1 else None
         if count is not None and not remainder(count, runs.last - runs.first + 1):
             yield (lambda new: share * Repeat("sum", new[0], runs.index, runs.first, runs.last)), [runs.body]

@@ -7,14 +7,15 @@ from itertools import product
 import sympy as sp
 from sympy.core.function import AppliedUndef
 
-from lib.notebook.formulas.algebra import Algebra, OpenLength, Premise, has_vectors, is_vector
+from lib.notebook.formulas.algebra import Algebra, OpenLength
 from lib.notebook.formulas.certificates import certificate
-from lib.notebook.formulas.concrete import Definitions, concrete, degree
+from lib.notebook.formulas.concrete import Definitions, concrete, degree, linear
 from lib.notebook.formulas.equality import Comparison
 from lib.notebook.formulas.exact import Refused
 from lib.notebook.formulas.expression import (
     KL_,
     Apply,
+    Call,
     Density,
     Expect_,
     Expression,
@@ -29,7 +30,9 @@ from lib.notebook.formulas.finite import Finite, NotFinite
 from lib.notebook.formulas.language import bound_by
 from lib.notebook.formulas.law import Law
 from lib.notebook.formulas.points import unknowns
+from lib.notebook.formulas.premises import premises
 from lib.notebook.formulas.printing import latex
+from lib.notebook.formulas.vectors import has_vectors, is_vector
 
 DIMENSIONS = 3  # at least so many are tried
 
@@ -65,8 +68,9 @@ class Checker:
 
     def check(self, lhs: Expression, rhs: Expression, relation: str, of: tuple) -> str | None:
         """None if the relation is proved, else what was done instead; raises ``Refused`` if it fails."""
+        self.no_dependence_by_another_letter(lhs, rhs, of)
         note, problem = None, None
-        if self.finite:
+        if self.finite and not self.dropped(lhs, rhs, of):
             try:
                 note = self.finite.holds(lhs, rhs, relation, of)
                 note += f", {self.size_text}" if self.size_text and "models" in note else ""
@@ -92,17 +96,20 @@ class Checker:
             if relation not in (">=", "<="):
                 raise
             grounds = Grounds(self)
-            if certificate(*map(self.definitions.unfolded, (lhs, rhs)), relation, grounds.equal) is None:
+            sides = self.definitions.unfolded(lhs), self.definitions.unfolded(rhs)
+            if certificate(*sides, relation, grounds.equal) is None:
                 raise
             return ", ".join(dict.fromkeys([*grounds.notes, *self.taken(lhs, rhs)])) or None
 
     def taken(self, lhs, rhs) -> list[str]:
         """What two lines take for granted, as far as the algebra knows it."""
-        algebra = self.algebra({}, 1, self.definitions)
-        try:
-            return premises(self.value(algebra, lhs)[1], self.value(algebra, rhs)[1])
-        except (OpenLength, Refused):
-            return []
+        for size in ({}, self.sizes[0]):
+            algebra = self.algebra(size, 1, self.definitions)
+            try:
+                return premises(self.value(algebra, lhs)[1], self.value(algebra, rhs)[1])
+            except OpenLength as reason:
+                unknown = Undecided(str(reason))
+        raise unknown
 
     def proved(self, lhs, rhs, relation, of, every_size: bool) -> str | None:
         """As ``by_algebra``, by what the two sides are worth."""
@@ -122,24 +129,51 @@ class Checker:
         note = self.at_sizes(self.sizes, self.definitions, lhs, rhs, relation, of)
         return f"checked for {self.size_text}" + (f", {note}" if note else "")
 
+    def bound(self, lhs, rhs, of) -> set:
+        """The variables of the gradients, integrals and averages of a line, and those of ``of``."""
+        found = {concrete(v) for v in of}
+        for p in self.deep_parts(lhs, rhs):
+            if isinstance(p, Grad_):
+                found.add(concrete(p.variable))
+            elif isinstance(p, (Integral_, Expect_)):
+                found |= {concrete(v) for v in (p.variables if isinstance(p, Integral_) else bound_by(p.over))}
+        return found
+
     def dropped(self, lhs, rhs, of) -> bool:
         """Whether a law's definition holds a variable of a gradient, an average or ``of`` that its name does not
         tell: such a line does not hold for every law.
         """
-        parts = [p for side in (lhs, rhs) for p in self.all_parts(side)]
-        bound = {concrete(v) for v in of}
-        for p in parts:
-            found = {
-                Grad_: lambda p: (p.variable,),
-                Integral_: lambda p: p.variables,
-                Expect_: lambda p: bound_by(p.over),
-            }
-            bound |= {concrete(v) for v in found[type(p)](p)} if type(p) in found else set()
-        for p in parts:
+        bound = self.bound(lhs, rhs, of)
+        for p in self.deep_parts(lhs, rhs):
             formula = self.definitions.of(p) if isinstance(p, Density) else None
-            if formula is not None and {concrete(q) for q in walk(formula)} & bound - {*p.left, *p.right}:
+            if formula is not None and holds_any(self.unfolded(formula), bound - {*p.left, *p.right}):
                 return True
         return False
+
+    def deep_parts(self, *sides):
+        """Every part of the two sides and of all that is defined in them."""
+        for side in sides:
+            yield from walk(self.definitions.unfolded(concrete(side)))
+            yield from walk(self.unfolded(concrete(side)))
+
+    def no_dependence_by_another_letter(self, lhs, rhs, of) -> None:
+        """``ValueError`` where h[n] stands beside a definition of h[t] that holds a variable of a gradient, an average
+        or ``of``: what it says of h[t] is not known of h[n], but is not to be forgotten.
+        """
+        bound = self.bound(lhs, rhs, of)
+        families = {
+            (type(key), key.name): (key, f) for key, f in self.definitions.where.items() if hasattr(key, "name")
+        }
+        for p in self.deep_parts(lhs, rhs):
+            key, formula = families.get((type(p), getattr(p, "name", None)), (None, None))
+            if formula is None or self.definitions.of(p) is not None:
+                continue
+            if holds_any(self.unfolded(formula), bound - set(getattr(p, "args", ()))):
+                raise ValueError(f"where: {key!r} is defined, and {p!r} may depend on the same; define it, too")
+
+    def unfolded(self, e: Expression) -> Expression:
+        """``e`` with all that is defined written out, densities too."""
+        return self.definitions.unfolded(e, (Symbol, Call, Density))
 
     def gap(self, lhs, rhs, relation: str) -> Expression:
         """A formula that is 0 where the relation holds, as far as its degree goes."""
@@ -171,8 +205,11 @@ class Checker:
         )
         if not coupled:
             return (1,)
-        powers = degree(concrete(self.gap(lhs, rhs, relation)), self.dimension) if self.dimension is not None else 0
-        return tuple(range(1, max(DIMENSIONS, (DIMENSIONS if powers is None else powers) + 2) + 1))
+        number = Symbol("components", "integer") if self.dimension is None else self.dimension
+        powers = degree(self.gap(lhs, rhs, relation), number, components=True)
+        if powers is None:
+            raise Undecided(f"{number!r} stands in more than a polynomial: no dimensions decide the line")
+        return tuple(range(1, max(DIMENSIONS, powers + 1) + 1))
 
     def all_parts(self, e: Expression):
         """Every part of ``e`` and of the definitions in it."""
@@ -187,11 +224,13 @@ class Checker:
         kinds = {is_vector(side) for side in (lhs, rhs) if not isinstance(side, Number)}
         if len(kinds) > 1:
             raise ValueError(f"a vector stands in {relation} to a number: {lhs!r} and {rhs!r}")
+        algebra.premises = set()
         try:
             a, a_premises, a_open = self.value(algebra, lhs)
             b, b_premises, b_open = self.value(algebra, rhs)
+            algebra.premises = set()
             for v in of:
-                algebra.alone(v, concrete(lhs), concrete(rhs))
+                algebra.alone(v, self.unfolded(concrete(lhs)), self.unfolded(concrete(rhs)))
             free = [algebra.of(concrete(v, algebra.sizes), k) for v in of for k in algebra.components(v)]
         except OpenLength as reason:
             raise Undecided(str(reason)) from None
@@ -205,7 +244,7 @@ class Checker:
                     "no rule known to the algebra gives this line; " + refusal.where, refusal.difference
                 ) from None
             raise
-        return premises(a_premises, b_premises)
+        return list(dict.fromkeys([*premises(a_premises, b_premises), *(p.text for p in algebra.premises)]))
 
     def algebra(self, size: dict, dimension: int, definitions: Definitions) -> Algebra:
         """The algebra for some sizes and a dimension, made once."""
@@ -224,11 +263,24 @@ class Checker:
         return self.values[key]
 
 
+def holds_any(e: Expression, variables: set) -> bool:
+    """Whether one of the variables stands in ``e``, or one of the same family that may be the same."""
+    for p in walk(e):
+        for v in variables:
+            if isinstance(p, Symbol) and isinstance(v, Symbol) and p.name == v.name and None in (p.index, v.index):
+                return True
+            same = isinstance(p, Symbol) and isinstance(v, Symbol) and p.name == v.name
+            if p == v or (same and (len(apart := linear(p.index - v.index)) > 1 or not apart[None])):
+                return True
+    return False
+
+
 class Grounds:
     """Equations that an inequality rests on, proved by a ``Checker``; ``notes`` is what they take for granted."""
 
     def __init__(self, checker: Checker):
-        self.checker, self.notes = checker, []
+        self.checker = checker
+        self.notes: list[str] = []
 
     def equal(self, a: Expression, b: Expression) -> bool:
         """Whether the algebra proves a = b."""
@@ -238,16 +290,3 @@ class Grounds:
             return False
         self.notes += [note] if note else []
         return True
-
-
-def premises(before: frozenset[Premise], after: frozenset[Premise]) -> list[str]:
-    """What two lines take for granted, in words: of values, what one of them needs and the other does not."""
-    said = {p.text for p in before | after if not p.relation}
-    values: dict = {}
-    for p in before ^ after:
-        if p.relation:
-            values.setdefault(p.text, set()).add(p.relation)
-    for shown, relations in values.items():
-        sign = ">" if len(relations) > 1 else relations.pop()
-        said.add(f"where ${shown} {sign} 0$")
-    return sorted(said)

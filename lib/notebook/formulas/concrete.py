@@ -11,6 +11,7 @@ from fractions import Fraction
 from types import MappingProxyType
 
 from lib.notebook.formulas.expression import (
+    KL_,
     Add,
     Apply,
     Call,
@@ -23,6 +24,7 @@ from lib.notebook.formulas.expression import (
     Integral_,
     Mul,
     Neg,
+    Normal_,
     Number,
     Pow,
     Repeat,
@@ -64,10 +66,10 @@ def tidy(index: Expression, values: dict) -> Expression:
     parts = [(s, n) for s, n in sorted(found.items(), key=lambda pair: pair[0].name) if s not in values]
     if not parts:
         return wrap(constant)
-    total = None
-    for symbol, count in parts:
-        term = symbol if abs(count) == 1 else abs(count) * symbol
-        total = (term if count > 0 else -term) if total is None else (total + term if count > 0 else total - term)
+    (added, total), *others = ((n > 0, s if abs(n) == 1 else abs(n) * s) for s, n in parts)
+    total = total if added else -total
+    for added, term in others:
+        total = total + term if added else total - term
     return total if not constant else total + constant if constant > 0 else total - (-constant)
 
 
@@ -113,12 +115,15 @@ def unrolled(variables: tuple, values: dict) -> tuple:
     """The variables, with a span x[1:3] replaced by x[1], x[2], x[3] once both its ends are numbers."""
     result: list = []
     for variable in (concrete(v, values) for v in variables):
-        ends = (number_in(variable.first), number_in(variable.last)) if isinstance(variable, Span) else (None, None)
-        if None in ends:
+        if (
+            not isinstance(variable, Span)
+            or (first := number_in(variable.first)) is None
+            or (last := number_in(variable.last)) is None
+        ):
             result.append(variable)
             continue
         f = variable.family
-        result += [Symbol(f.name, f.domain, wrap(k), f.vector, f.latex) for k in range(ends[0], ends[1] + 1)]
+        result += [Symbol(f.name, f.domain, wrap(k), f.vector, f.latex) for k in range(first, last + 1)]
     return tuple(result)
 
 
@@ -162,7 +167,10 @@ class Definitions:
     """
 
     def __init__(self, where: dict | None):
-        defined, self.sizes, self.opened, self.known = {}, {}, [], {}
+        defined: dict[Expression, Expression] = {}
+        self.sizes: dict[Symbol, int] = {}
+        self.opened: list[Expression] = []
+        self.known: dict[Expression, Expression | None] = {}
         for key, formula in (where or {}).items():
             if not isinstance(key, Expression) or type(key).__name__ not in ("Symbol", "Density", "Call"):
                 raise ValueError(f"where: wanted symbols, densities or calls as keys, got {key!r}")
@@ -243,42 +251,61 @@ def replace_index(key: Expression, letter: Symbol, k: int) -> Expression | None:
 # ------------------------------------------------------------ what has to be told apart
 
 
-def degree(e: Expression, size: Symbol) -> int | None:
+def degree(e: Expression, size: Symbol, components: bool = False) -> int | None:
     """A bound on the degree of ``e`` as a polynomial in ``size`` where that stands as a number: outside
     indices, ends of sums and arguments of unknown functions. None if it is no polynomial.
 
-    A line whose two sides differ by a polynomial of degree n is decided by n + 1 sizes, and by no fewer.
+    With ``components`` the ``size`` is the number of components of vectors, and what adds up over them, a
+    squared norm, a divergence or the logarithm of a density, counts as one more. Likewise a sum of ``size``
+    terms inside an average over as many variables. A line whose two sides differ by a polynomial of degree n is
+    decided by n + 1 sizes, and by no fewer.
     """
     if isinstance(e, (Symbol, Span)):
         return int(e == size)
     if isinstance(e, (Number, Call, Density)):
         return 0
     if isinstance(e, Repeat):
-        return degree_of_repeat(e, size)
-    inside = [degree(part, size) for part in children(e)]
-    if None in inside:
-        return None
+        return degree_of_repeat(e, size, components)
+    inside = []
+    for part in children(e):
+        found = degree(part, size, components)
+        if found is None:
+            return None
+        inside.append(found)
+    adds_up = int(components and any(getattr(part, "vector", False) for part in walk(e)))
     if isinstance(e, (Mul, Div)):  # of a fraction: what is left once it is multiplied out
         return sum(inside)
     if isinstance(e, Pow) and inside[0]:
         power = constant(e.power)
         return int(power * inside[0]) if power is not None and power >= 0 and power.denominator == 1 else None
     if isinstance(e, Apply) and e.name == "squared_norm":
-        return 2 * inside[0]
+        return 2 * inside[0] + adds_up
+    if isinstance(e, Apply) and e.name in ("log", "exp") and any(isinstance(part, Normal_) for part in walk(e.body)):
+        return inside[0]  # of densities a logarithm is compared, whose terms add up
+    if isinstance(e, (Normal_, KL_)):
+        return adds_up if not any(inside) or (isinstance(e, KL_) and adds_up) else None
     if isinstance(e, Add) and any(isinstance(part, Div) and degree(part.bottom, size) for part in walk(e)):
         return sum(inside)
-    if isinstance(e, (Add, Neg, Group, Grad_, Integral_)) or (isinstance(e, Expect_) and not inside[1]):
+    if isinstance(e, Expect_) and isinstance(e.over, Normal_):
+        mean, variance = (degree(part, size, components) for part in (e.over.mean, e.over.variance))
+        return None if mean or variance else inside[0]
+    if isinstance(e, (Expect_, Integral_)):
+        variables = e.variables if isinstance(e, Integral_) else e.over.left if isinstance(e.over, Density) else ()
+        spans = [v for v in variables if isinstance(v, Span) and any(size in linear(end) for end in (v.first, v.last))]
+        sums = [p for p in walk(e.body) if isinstance(p, Repeat) and any(size in linear(q) for q in (p.first, p.last))]
+        return None if any(inside[1:]) else inside[0] + bool(spans and sums)
+    if isinstance(e, (Add, Neg, Group, Grad_)):
         return max(inside)
     return None if any(inside) else 0
 
 
-def degree_of_repeat(e: Repeat, size: Symbol) -> int | None:
+def degree_of_repeat(e: Repeat, size: Symbol, components: bool = False) -> int | None:
     """As ``degree``. A sum of ``size`` terms of degree k has degree k + 1; a product has to be of unknowns."""
     grows = any(size in linear(end) for end in (e.first, e.last))
     terms = e.body.terms if isinstance(e.body, Add) and e.kind == "sum" else (e.body,)
     found = []
     for term in terms:
-        inner, outer = degree(term, e.index), degree(term, size)
+        inner, outer = degree(term, e.index), degree(term, size, components)
         if inner is None or outer is None:
             return None
         counted = inner > 0 or e.index not in set(walk(term))

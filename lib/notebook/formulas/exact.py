@@ -68,6 +68,11 @@ def coprime(numbers) -> list[int]:
     return base
 
 
+def writable(power: int | Fraction) -> bool:
+    """Whether a rational number to this power is again one, and not too long."""
+    return power.denominator == 1 and -LARGEST_POWER <= power <= LARGEST_POWER
+
+
 class Exact:
     """r + sum of c_n log n; ``NotExact`` where an operation leads out of these numbers, ``NotFinite`` where
     it has no real value.
@@ -90,7 +95,7 @@ class Exact:
         return Exact.total(((1, self), (-1, other)))
 
     def __pow__(self, power: Exact) -> Exact:
-        if self.logs or power.logs or power.rational.denominator != 1 or abs(power.rational) > LARGEST_POWER:
+        if self.logs or power.logs or not writable(power.rational):
             raise NotExact("a power that is not rational, or too long to write")
         if not self.rational and power.rational < 0:
             raise NotFinite("division by zero")
@@ -99,7 +104,8 @@ class Exact:
     @classmethod
     def total(cls, weighted) -> Exact:
         """The sum of weight times number over pairs (weight, number)."""
-        rational, logs = 0, {}
+        rational: int | Fraction = 0
+        logs: dict[int, int | Fraction] = {}
         for weight, number in weighted:
             if number.rational:
                 rational += weight * number.rational
@@ -113,7 +119,7 @@ class Exact:
             raise NotExact("the logarithm of a logarithm")
         if self.rational <= 0:
             raise NotFinite("the logarithm of a number that is not positive")
-        logs: dict[int, int] = {}
+        logs: dict[int, int | Fraction] = {}
         for n, sign in ((self.rational.numerator, 1), (self.rational.denominator, -1)):
             for p, k in parts(n).items():
                 logs[p] = logs.get(p, 0) + sign * k
@@ -121,7 +127,7 @@ class Exact:
 
     def exp(self) -> Exact:
         """The exponential of an integer combination of logarithms."""
-        if self.rational or any(c.denominator != 1 or abs(c) > LARGEST_POWER for c in self.logs.values()):
+        if self.rational or not all(map(writable, self.logs.values())):
             raise NotExact("the exponential of a number that is no logarithm of a rational")
         value = Fraction(1)
         for p, c in self.logs.items():

@@ -10,9 +10,10 @@ what was checked.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from collections.abc import Callable
+from dataclasses import Field, dataclass, fields
 from fractions import Fraction
-from typing import ClassVar
+from typing import Any, ClassVar, dataclass_transform
 
 
 class Interned(type):
@@ -31,8 +32,11 @@ class Interned(type):
 class Expression(metaclass=Interned):
     """A formula. Immutable; ``==`` compares what was typed, not what it is worth.
 
-    ``lib.notebook.formulas.printing`` gives it its ``repr``.
+    ``printer`` writes its ``repr``: that of ``lib.notebook.formulas.printing``, once it is imported.
     """
+
+    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]  # every kind of formula is a dataclass
+    printer: ClassVar[Callable[[Any], str]] = object.__repr__
 
     def __add__(self, other):
         return Add((*(self.terms if isinstance(self, Add) else (self,)), wrap(other)))
@@ -70,11 +74,15 @@ class Expression(metaclass=Interned):
     def __or__(self, other):
         return Given(self, wrap(other))
 
+    def __repr__(self) -> str:
+        return Expression.printer(self)
+
     def __bool__(self) -> bool:
         raise ValueError(f"a formula has no truth value, got {self!r}; compare formulas with Derivation.step")
 
 
-def node(cls):
+@dataclass_transform(frozen_default=True, eq_default=False)
+def node(cls: type) -> type:
     """A kind of formula, given by its fields."""
     return dataclass(frozen=True, eq=False, repr=False)(cls)
 

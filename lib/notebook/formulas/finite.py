@@ -75,8 +75,12 @@ class World:
             if not mine and prod(self.states.values()) // 2 * more <= ROOM:
                 self.states[v] = more
         self.states |= dict.fromkeys(moving, MANY)
-        self.tables, self.numbers, self.memo, self.free_memo = {}, {}, {}, {}
-        self.mode, self.kind = Exact, Exact
+        self.tables: dict = {}
+        self.numbers: dict[tuple, Fraction] = {}
+        self.memo: dict[tuple, Exact] = {}
+        self.free_memo: dict[Expression, tuple] = {}
+        self.mode: object = Exact
+        self.kind: type[Exact] = Exact
 
     def chance(self, *key) -> random.Random:
         """Randomness that depends on the seed and the key alone, not on what was asked before."""
@@ -118,7 +122,9 @@ class World:
 
     def factor(self, law: str, left: tuple, right: tuple) -> dict:
         """{states of right and left: probability times ``PARTS``} of one factor; no two rows are alike."""
-        chance, rows, table = self.chance(law, left, right), set(), {}
+        chance = self.chance(law, left, right)
+        rows: set[tuple] = set()
+        table: dict[tuple, int] = {}
         places = list(product(*(range(self.states[v]) for v in left)))
         for given in product(*(range(self.states[v]) for v in right)):
             row = self.row(chance, len(places), rows)
@@ -159,7 +165,8 @@ class World:
                 raise ValueError(f"{law} gives no distribution for {sorted(map(repr, inputs - variables))}")
             if not variables <= set(everything):
                 raise ValueError(f"{law} knows {everything}, not {sorted(map(repr, variables - set(everything)))}")
-            places, table = [k for k, v in enumerate(everything) if v in variables], {}
+            places = [k for k, v in enumerate(everything) if v in variables]
+            table: dict[tuple, int] = {}
             for states, weight in joint:
                 place = tuple(states[k] for k in places)
                 table[place] = table.get(place, 0) + weight
@@ -199,7 +206,7 @@ class World:
         if e not in self.free_memo:
             formula = self.definition(e)
             if e in self.states:
-                found = {e} if isinstance(e, Symbol) else {e}.union(*map(self.free, e.args))
+                found = {e}.union(*map(self.free, e.args)) if isinstance(e, Call) else {e}
             elif formula is not None:
                 with self.definitions.opening(e):
                     found = set(self.free(formula))
@@ -262,7 +269,8 @@ class World:
     def average(self, e: Expression, at: dict):
         """An integral, an expectation or a divergence: a sum over the states of its variables."""
         if isinstance(e, Integral_):
-            weights, body, bound = None, e.body, e.variables
+            weights: Density | None = None
+            body, bound = e.body, e.variables
         elif isinstance(e, Expect_) and isinstance(e.over, Density):
             weights, body, bound = e.over, e.body, e.over.left
         elif isinstance(e, KL_) and isinstance(e.first, Density) and isinstance(e.second, Density):

@@ -1,10 +1,10 @@
 r"""Integrals over the whole line of (polynomial) x exp(quadratic), term by term, with symbolic coefficients.
 
-$\int x^k e^{-ax^2+bx+c}\,dx = e^{c+b^2/4a}\sqrt{\pi/a}\;m_k$, where $m_k$ is the k-th moment of $\mathcal
-N(b/2a,\,1/2a)$ and $m_k = \text{mean}\,m_{k-1} + (k-1)\,\text{variance}\,m_{k-2}$. An unknown factor is averaged over a
-standard normal, by Stein's identity $\mathbb E[z\,g(z)]=\mathbb E[g'(z)]$ where a power of z stands before it. A density
-known only by name, q(z, x), integrates to its marginal; what is left over stays an unevaluated integral, with everything
-free of x taken out of it, so that integration is linear on all formulas.
+$\int x^k e^{-ax^2+bx+c}\,dx = e^{c+b^2/4a}\sqrt{\pi/a}\;m_k$, where $m_k$ is the k-th moment of
+$\mathcal N(b/2a,\,1/2a)$ and $m_k = \text{mean}\,m_{k-1} + (k-1)\,\text{variance}\,m_{k-2}$. An unknown factor is
+averaged over a standard normal, by Stein's identity $\mathbb E[z\,g(z)]=\mathbb E[g'(z)]$ where a power of z stands
+before it. A density known only by name, q(z, x), integrates to its marginal; what is left over stays an unevaluated
+integral, with everything free of x taken out of it, so that integration is linear on all formulas.
 """
 
 from __future__ import annotations

@@ -47,7 +47,7 @@ def symbol(name: str, domain: str = "real", latex: str | None = None) -> Symbol:
     ``sigma_q``, ``betatilde`` ($\tilde\beta$), ``alphabar``, ``xhat``; ``latex`` overrides. Raises
     ``ValueError`` for another domain or an empty name.
     """
-    if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z]\w*", name):
+    if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z]\w*", name, re.ASCII):
         raise ValueError(f"name: wanted a word of letters, digits and underscores, got {name!r}")
     if domain not in DOMAINS:
         raise ValueError(f"domain: wanted one of {', '.join(DOMAINS)}, got {domain!r}")

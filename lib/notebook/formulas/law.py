@@ -14,7 +14,8 @@ def conditioned(args: tuple) -> tuple[tuple, tuple]:
     left: list = []
     right: list | None = None
     for arg in args:
-        parts, e = [], arg
+        parts: list = []
+        e = arg
         while isinstance(e, Given):
             parts, e = [e.right, *parts], e.left
         if right is not None:
@@ -108,7 +109,7 @@ class Law:
             if not (isinstance(low, Number) and isinstance(high, Number)):
                 raise ValueError(f"sizes: give values of {f.last!r} for the chain of {self.name}, such as (2, 3, 4)")
             result += [(f.factor, {**values, f.index: k}) for k in range(int(low.value), int(high.value) + 1)]
-        factors = [tuple(unrolled(side, at) for side in factor) for factor, at in result]
+        factors = [(unrolled(left, at), unrolled(right, at)) for (left, right), at in result]
         for v in (v for factor in factors for side in factor for v in side):
             if isinstance(v, Span):
                 raise ValueError(f"sizes: give values of {v.last!r} for {v!r} in the law {self.name}")

@@ -9,21 +9,27 @@ import re
 
 from lib.notebook.formulas.concrete import Definitions, concrete, number_in, same_place
 from lib.notebook.formulas.expression import (
+    KL_,
     Call,
     Density,
+    Expect_,
     Expression,
     Grad_,
     Group,
+    Integral_,
+    Repeat,
     Span,
     Symbol,
     children,
     replace,
     walk,
 )
-from lib.notebook.formulas.language import pi
-from lib.notebook.formulas.printing import latex
+from lib.notebook.formulas.language import bound_by, pi
+from lib.notebook.formulas.printing import GREEK, latex
 
 TAKEN = ("exp", "log", "sqrt", "squared_norm", "KL")  # names that mean something already
+FUNCTIONS = ("ln", "sin", "cos", "tan", "max", "min", "det", "tr")  # and, of a symbol, would be read as applied
+LETTER = re.compile(r"[A-Za-z]|\\(" + "|".join(["ell", "var", *GREEK]) + ")")
 RELATION = re.compile(
     r"[=<>≤≥≈≡≠≃≅∝∼]|\\[a-zA-Z]*(eq|sim|approx|equiv|propto|cong|arrow)|\\(le|ge|ne|lt|gt|ll|gg|to|in)(?![a-zA-Z])"
 )
@@ -34,21 +40,33 @@ def no_claim(part: Expression) -> None:
     label = part.label if isinstance(part, Group) else None
     if label and RELATION.search(label):
         raise ValueError(f"label: wanted a name without a relation, got {label!r}; write the value as a step instead")
-    if label and re.fullmatch(r"-?[\d.]+", label):
-        raise ValueError(f"label: wanted a name, got the number {label!r}; write the value as a step instead")
+    if label and r"\text" not in label and (not lettered(label) or "^" in label) and r"\times" not in label:
+        raise ValueError(f"label: wanted a name, got the value {label!r}; write it as a step instead")
     if not isinstance(part, (Symbol, Call, Density)):
         return
     if isinstance(part, Density) and pi in (*part.left, *part.right):
         raise ValueError(f"a density is of what can vary, got {part!r} of the constant {pi!r}")
     name = part.law if isinstance(part, Density) else part.name
-    if name in TAKEN:
+    if name in TAKEN or (isinstance(part, Symbol) and name in FUNCTIONS):
         raise ValueError(f"name: {name} has a fixed meaning, wanted another name")
     shown = part.latex if isinstance(part, Symbol) else part.shown if isinstance(part, Density) else None
-    outside, before = shown or "", None
+    outside, before = bare(shown or ""), None
     while outside != before:
         outside, before = re.sub(r"\{[^{}]*\}|\([^()]*\)", "", outside), outside
-    if RELATION.search(shown or "") or re.search(r"[-+*/]", outside) or (shown and not re.search("[A-Za-z]", shown)):
+    if RELATION.search(shown or "") or re.search(r"[-+*/]", outside) or (shown and not lettered(shown)):
         raise ValueError(f"latex: wanted a letter, no sum and no relation, got {shown!r}")
+
+
+def lettered(tex: str) -> bool:
+    """Whether a letter is left of LaTeX once its commands, Greek letters apart, are taken away."""
+    return bool(LETTER.search(re.sub(rf"\\(?!({'|'.join(['ell', 'var', *GREEK])}))[a-zA-Z]+", "", tex)))
+
+
+def bare(tex: str) -> str:
+    """LaTeX without braces around the whole of it."""
+    while re.fullmatch(r"\{[^{}]*\}", tex):
+        tex = tex[1:-1]
+    return tex
 
 
 class Letters:
@@ -75,7 +93,7 @@ class Letters:
         """The letters of both; ``ValueError`` as in ``read``."""
         return self.read([part for _, part in other.prints.values()])
 
-    def add(self, part: Expression) -> None:
+    def add(self, part: Symbol | Call | Density) -> None:
         """Notes one symbol, call or density."""
         kind, name, *nature = identity(part)
         known, before = self.names.setdefault((kind, name), (nature, part))
@@ -104,7 +122,7 @@ def named(e: Expression):
         yield from named(part)
 
 
-def identity(part: Expression) -> tuple:
+def identity(part: Symbol | Call | Density) -> tuple:
     """(kind, name, and what all things of that name must have in common)."""
     if isinstance(part, Symbol):
         return "symbol" if part.index is None else "family", part.name, part.domain, part.vector, part.latex
@@ -113,10 +131,10 @@ def identity(part: Expression) -> tuple:
     return "law", part.law
 
 
-def prints(part: Expression) -> list[tuple[str, tuple]]:
+def prints(part: Symbol | Call | Density) -> list[tuple[str, tuple]]:
     """(what is displayed, what it stands for)."""
     if isinstance(part, Symbol):
-        shown = latex(concrete(part))
+        shown = bare(latex(concrete(part)))
         stem = re.sub(r"_\{\d+\}$", "", shown)  # x_1 beside a family x would be taken for its member
         member = [(f"{stem}_{{k}}", ("family" if part.index is not None else "symbols", stem))] if stem != shown else []
         return [(shown, ("symbol", concrete(part))), *member]
@@ -125,7 +143,7 @@ def prints(part: Expression) -> list[tuple[str, tuple]]:
     return [(latex.name(part.law, part.shown), ("law", part.law))]
 
 
-def described(part: Expression) -> str:
+def described(part: Symbol | Call | Density) -> str:
     """A symbol, function or law in words."""
     if isinstance(part, Symbol):
         kind = part.domain if part == pi else f"{part.domain} {'vector' if part.vector else 'symbol'}"
@@ -158,25 +176,48 @@ def carries(part: Expression, variable: Symbol) -> bool:
         return False
     name = part.law if isinstance(part, Density) else part.name
     shown = latex(part) if isinstance(part, Symbol) else prints(part)[0][0]
-    small = re.search(r"[_^(].*", shown)
+    given = part.shown if isinstance(part, Density) else part.latex if isinstance(part, Symbol) else None
+    small = re.search(r".*" if given else r"[_^(].*", shown)
     sign = rf"(?<![A-Za-z\\]){re.escape(latex(variable))}(?![A-Za-z])"
     return variable.name in name.split("_")[1:] or bool(small and re.search(sign, small[0]))
 
 
+def bindings(e: Expression):
+    """(what it is called, letter, formulas) for every letter that ``e`` varies, adds up or averages out."""
+    if isinstance(e, Grad_):
+        found = ("variable", (e.variable,), (e.body,))
+    elif isinstance(e, Repeat):
+        found = ("index", (e.index,), (e.body,))
+    elif isinstance(e, Integral_):
+        found = ("variables", e.variables, (e.body,))
+    elif isinstance(e, Expect_):
+        found = ("over", bound_by(e.over), (e.body,))
+    elif isinstance(e, KL_):
+        found = ("first", bound_by(e.first), (e.first, e.second))
+    else:
+        return
+    name, variables, bodies = found
+    for v in variables:
+        v = v.family if isinstance(v, Span) else v
+        yield from ((name, v, body) for body in bodies if isinstance(v, Symbol))
+
+
 def no_hidden_parameter(formulas, of: tuple, definitions: Definitions) -> None:
-    """``ValueError`` where a gradient or ``of`` is by a symbol that stands only in a name: whoever knows
-    nothing of the parameter takes f_theta(x) for free of theta.
+    """``ValueError`` where a gradient, a sum, a product, an average or ``of`` is by a symbol that stands only in
+    a name: whoever knows nothing of the parameter takes f_theta(x) for free of theta, and h_t for free of t.
     """
     for e in formulas:
         for name, variable, body in [
             *(("of", v, e) for v in of if isinstance(v, Symbol)),
-            *(("variable", part.variable, part.body) for part, _ in reached(e, definitions) if isinstance(part, Grad_)),
+            *(bound for part, _ in reached(e, definitions) for bound in bindings(part)),
         ]:
             for part, defined in reached(body, definitions):
+                if isinstance(part, Symbol) and name == "index":  # the letter in an index is no part of the name
+                    part = Symbol(part.name, part.domain, None, part.vector, part.latex)
                 if not defined and carries(part, variable):
                     raise ValueError(
                         f"{name}: {part!r}, shown as {latex(part)}, carries {variable!r} only in its name; "
-                        f"a parameter must be an argument, as in f(x, {variable!r})"
+                        f"a parameter must be an argument or an index, as in f(x, {variable!r})"
                     )
 
 
@@ -197,9 +238,12 @@ def no_contradiction(pairs) -> None:
                 and isinstance(other, Call)
                 and (key.name, len(key.args)) == (other.name, len(other.args))
             )
-            if same and all(isinstance(a, Symbol) for a in (*key.args, *other.args)):
-                if concrete(replace(formula, dict(zip(key.args, other.args)))) != its_formula:
-                    raise ValueError(f"where: {key.name} is defined twice, by {key!r} and by {other!r}, not alike")
+            if (
+                same
+                and all(isinstance(a, Symbol) for a in (*key.args, *other.args))
+                and concrete(replace(formula, dict(zip(key.args, other.args)))) != its_formula
+            ):
+                raise ValueError(f"where: {key.name} is defined twice, by {key!r} and by {other!r}, not alike")
         for letter_, place in [(None, None), *places(key, pairs)]:
             for other, its_formula in pairs:
                 if at_place(key, letter_, place) == other and at_place(formula, letter_, place) != its_formula:

@@ -169,8 +169,9 @@ class Latex:
         e = self._seen(e)
         if isinstance(e, Mul):
             return [e, *self._ends(e.factors[-1])]
-        operator = isinstance(e, (Neg, Repeat, Grad_)) or (isinstance(e, Apply) and e.name == "log")
-        return [e, *self._ends(e.body)] if operator else [e]
+        if isinstance(e, (Neg, Repeat, Grad_)) or (isinstance(e, Apply) and e.name == "log"):
+            return [e, *self._ends(e.body)]
+        return [e]
 
     def _swallows(self, e: Expression) -> bool:
         """Whether the print of ``e`` ends in an operator that would swallow factors after it."""
@@ -199,7 +200,7 @@ class Latex:
         """``e`` in brackets, if they are needed."""
         if not needed:
             return self(e)
-        if isinstance(e, Group) and self._seen(e) is not e:
+        if isinstance(e, Group) and e.label is not None:
             return self._brace(self._bracketed(e.body), e.label)
         return self._brackets(self(e))
 
@@ -377,4 +378,4 @@ class Plain(Latex):
 
 
 latex, plain = Latex(), Plain()
-Expression.__repr__ = lambda self: plain(self)
+Expression.printer = plain

@@ -79,6 +79,8 @@ class Signs:
 
     def find(self, e: sp.Expr) -> tuple[int, bool]:
         """The sign of ``e``."""
+        if e.is_number:  # such as sqrt(2) - 1, which sympy works out
+            return (1 if e.is_nonnegative else -1 if e.is_nonpositive else 0), bool(e.is_nonzero)
         if isinstance(e, sp.exp):
             return (1, True) if self.real(e.exp) else UNKNOWN
         if not e.args or not (e.is_Add or e.is_Mul or e.is_Pow or e.func is sp.log):
@@ -187,10 +189,11 @@ class Signs:
         powers = self.logs(e)[0]
         if not powers or self.logs(e)[1] != 0 or not all(k.is_Rational for k in powers.values()):
             return False
-        whole = sp.ilcm(*(k.q for k in powers.values()))
+        whole = sp.ilcm(1, *(k.q for k in powers.values()))
         ratio = sp.together(sp.Mul(*(a ** (k * whole) for a, k in powers.items())))
         top, bottom = sp.fraction(ratio)
-        return self.sign(sp.expand(top - bottom))[0] == 1
+        below, strict = self.sign(bottom)
+        return strict and below != 0 and self.sign(sp.expand(below * (top - bottom)))[0] == 1
 
     def by_root(self, e: sp.Expr) -> bool:
         r"""Whether $k\sqrt a + b \ge 0$, since $k > 0$ and $k^2 a \ge b^2$."""
@@ -204,7 +207,8 @@ class Signs:
 
     def logs(self, e: sp.Expr) -> tuple[dict, sp.Expr]:
         """{a: k} for the terms k log a of a sum, a positive, and the rest."""
-        powers, rest = {}, []
+        powers: dict[sp.Expr, sp.Expr] = {}
+        rest = []
         for term in sp.Add.make_args(e):
             found = [f for f in sp.Mul.make_args(term) if f.func is sp.log]
             if len(found) == 1 and self.sign(found[0].args[0]) == (1, True):

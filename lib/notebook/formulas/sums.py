@@ -1,8 +1,8 @@
 r"""Sums and products whose length is a symbol: $\sum_{t=a}^{b} f(t) = S_f(b) - S_f(a-1)$.
 
-Of $S_f$ the rules known are linearity, $S_f(n) = S_f(n-1) + f(n)$ (so sums shift, split and telescope), the closed forms
-of powers and of geometric terms, and summation by parts, which puts a sum over $i \le j$ and one over $j \ge i$ into one
-form. A product of positive factors is the exponential of a sum.
+Of $S_f$ the rules known are linearity, $S_f(n) = S_f(n-1) + f(n)$ (so sums shift, split and telescope), the closed
+forms of powers and of geometric terms, and summation by parts, which puts a sum over $i \le j$ and one over $j \ge i$
+into one form. A product of positive factors is the exponential of a sum.
 """
 
 from __future__ import annotations
@@ -193,7 +193,9 @@ def turned(e: Repeat) -> Repeat:
 
 
 def at_least(index: dict, value: int, ranges: dict) -> bool:
-    """Whether an index such as {T: 1, None: -2} is at least ``value``, letters being integers from 1 or in ``ranges``."""
+    """Whether an index such as {T: 1, None: -2} is at least ``value``; its letters are integers from 1, or in
+    ``ranges``.
+    """
     constant, letters = index[None], {s: n for s, n in index.items() if s is not None}
     for letter in [s for s in letters if s in ranges]:
         count, (first, last) = letters.pop(letter), ranges[letter]

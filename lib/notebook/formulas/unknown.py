@@ -23,9 +23,19 @@ def unknown(name: str, orders: tuple = (), **assumptions) -> UndefinedFunction:
 
 
 def marginal(law: str, variables) -> sp.Expr:
-    """The density, known by name only, of a set of variables under a law; of none of them it is 1."""
+    """The density, known by name only, of a set of variables under a law; of none of them it is 1.
+
+    The variables are part of the name, since those of an integral may be written in other letters later.
+    """
     names = sorted(variables, key=str)
-    return unknown(f"density {law}", positive=True)(*names) if names else sp.Integer(1)
+    return named(law, tuple(map(str, names)), ())(*names) if names else sp.Integer(1)
+
+
+def named(law: str, variables: tuple[str, ...], orders: tuple[int, ...]) -> UndefinedFunction:
+    """A marginal density as a function, differentiated by its arguments of the numbers ``orders``."""
+    return unknown(
+        f"density {law}({'|'.join(variables)})", orders, **({"real": True} if orders else {"positive": True})
+    )
 
 
 def is_marginal(e: sp.Expr) -> bool:
@@ -34,21 +44,25 @@ def is_marginal(e: sp.Expr) -> bool:
 
 
 def without(e: sp.Expr, x: sp.Symbol) -> sp.Expr | None:
-    """The integral over ``x`` of a density known by name, or of a derivative of one by its other variables; else None."""
+    """The integral over ``x`` of a density known by name, or of a derivative of one by its other variables;
+    else None.
+    """
     if not (isinstance(e, AppliedUndef) and e.func.__name__.startswith("density ") and x in e.args):
         return None
     name, *orders = e.func.__name__.split("'")
-    place, orders = e.args.index(x) + 1, [int(k) for k in orders]
-    if place in orders:
+    law, variables = name.removeprefix("density ").removesuffix(")").split("(")
+    place = e.args.index(x)
+    if str(place + 1) in orders or e.args.count(x) > 1:
         return None
     rest = [a for a in e.args if a != x]
-    if not orders:
-        return marginal(name.removeprefix("density "), rest)
-    return unknown(name, tuple(k - (k > place) for k in orders), real=True)(*rest)
+    kept = tuple(v for k, v in enumerate(variables.split("|")) if k != place)
+    return named(law, kept, tuple(int(k) - (int(k) > place + 1) for k in orders))(*rest) if rest else sp.Integer(1)
 
 
 class Average(sp.Function):
-    """``Average(x, f)``: the integral of f over x; over a letter "standard·k" weighted by the standard normal density."""
+    """``Average(x, f)``: the integral of f over x; over a letter "standard·k" weighted by the standard normal
+    density.
+    """
 
     nargs = 2
     is_real = True
@@ -72,7 +86,9 @@ RULED = (Average, PartialSum, PartialProduct)
 
 
 def fresh(kind: str, e: sp.Expr, but: str = "") -> str:
-    """A name "kind·k" that is not in ``e`` (``but`` may be): bound letters are named by depth, so they do not matter."""
+    """A name "kind·k" that is not in ``e`` (``but`` may be): bound letters are named by depth, so they do not
+    matter.
+    """
     return f"{kind}·{1 + max((k for k in depths(kind, e) if f'{kind}·{k}' != but), default=-1)}"
 
 

@@ -19,7 +19,8 @@ from lib.notebook.formulas import (
     symbol,
     symbols,
 )
-from lib.notebook.formulas.certificates import bounds, certificate
+from lib.notebook.formulas.bounds import bounds
+from lib.notebook.formulas.certificates import certificate
 from lib.notebook.formulas.concrete import Definitions
 from lib.notebook.formulas.exact import Refused
 from lib.notebook.formulas.expression import wrap
