@@ -1,7 +1,10 @@
-"""What many constructors and functions ask of their arguments: clear errors that name the argument and what came."""
+"""What functions ask of their arguments: clear errors that name the argument, what came and what was wanted."""
 
 import math
 from numbers import Integral, Real
+
+import torch
+from torch import Tensor
 
 
 def check_count(least: int = 1, most: int | None = None, /, **numbers: int) -> None:
@@ -13,6 +16,15 @@ def check_count(least: int = 1, most: int | None = None, /, **numbers: int) -> N
             raise ValueError(f"{name} must be an integer {wanted}, got {number!r}")
 
 
+def check_number(low: float = -math.inf, high: float = math.inf, /, *, above: float = -math.inf, **numbers) -> None:
+    """Raises `ValueError` unless all are finite real numbers from `low` to `high`, and more than `above`."""
+    for name, number in numbers.items():
+        if not is_number(number) or not low <= number <= high or not number > above:
+            bounds = [f"at least {low:g}"] * math.isfinite(low) + [f"at most {high:g}"] * math.isfinite(high)
+            wanted = " and ".join([f"above {above:g}"] * math.isfinite(above) + bounds)
+            raise ValueError(f"{name} must be a finite number{wanted and ', ' + wanted}, got {number!r}")
+
+
 def is_number(value: object) -> bool:
     """Whether `value` is a finite real number. True and False are none."""
     return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
@@ -22,3 +34,48 @@ def check_option(name: str, value: str, options: tuple[str, ...]) -> None:
     """Raises `ValueError` where `value` is none of `options`."""
     if value not in options:
         raise ValueError(f"{name} must be one of {', '.join(options)}, got {value!r}")
+
+
+def check_floats(name: str, value: object, *, like: Tensor | None = None) -> Tensor:
+    """`value` itself: a floating-point tensor, where `like` is given of its shape; else `ValueError`."""
+    if not isinstance(value, Tensor) or not value.is_floating_point():
+        raise ValueError(f"{name} must be a floating-point tensor, got {described(value)}")
+    if like is not None and value.shape != like.shape:
+        raise ValueError(f"{name} must have the shape {tuple(like.shape)}, got {tuple(value.shape)}")
+    return value
+
+
+def check_integers(name: str, value: object, low: int | None = None, high: int | None = None) -> Tensor:
+    """`value` as int64: a tensor of integers from `low` to `high`, both included; else `ValueError`.
+
+    Of 8 bits integers would count as a mask or wrap around, and not all functions take 16 or 32. Whether they lie in
+    the range is seen only where that costs no waiting for a device.
+    """
+    if not isinstance(value, Tensor) or value.is_floating_point() or value.is_complex() or value.dtype == torch.bool:
+        raise ValueError(f"{name} must be a tensor of integers, got {described(value)}")
+    if value.numel() and readable(value):
+        least, most = (int(end) for end in value.aminmax())
+        if (low is not None and least < low) or (high is not None and most > high):
+            wanted = f"between {low} and {high}" if high is not None else f"at least {low}"
+            raise ValueError(f"{name} must be {wanted}, got values from {least} to {most}")
+    return value.long()
+
+
+def check_finite(name: str, value: Tensor, low: float = -math.inf, high: float = math.inf) -> None:
+    """Raises `ValueError` where a number of `value` is not finite or not in [low, high], if it is `readable`."""
+    if not value.numel() or not readable(value):
+        return
+    least, most = (float(end) for end in value.detach().aminmax())
+    if not (math.isfinite(least) and math.isfinite(most) and low <= least and most <= high):
+        bounds = f" and lie in [{low:g}, {high:g}]" if math.isfinite(low) or math.isfinite(high) else ""
+        raise ValueError(f"{name} must be finite{bounds}, got values from {least:g} to {most:g}")
+
+
+def readable(value: Tensor) -> bool:
+    """Whether the numbers of `value` can be looked at without waiting for a device, and not while compiling."""
+    return value.device.type == "cpu" and not torch.compiler.is_compiling()
+
+
+def described(value: object) -> str:
+    """What came in place of a tensor, in a few words: type and shape of a tensor, anything else as it is written."""
+    return f"{value.dtype} {tuple(value.shape)}" if isinstance(value, Tensor) else f"{value!r:.60}"

@@ -49,7 +49,17 @@ from lib.notebook.formulas.premises import GE, NE, Premise, compared
 from lib.notebook.formulas.printing import latex
 from lib.notebook.formulas.signs import Signs
 from lib.notebook.formulas.sums import Sums, at_least, turned
-from lib.notebook.formulas.unknown import RULED, Average, PartialSum, derivative, marginal, outermost, unknown, without
+from lib.notebook.formulas.unknown import (
+    RULED,
+    Average,
+    PartialSum,
+    derivative,
+    marginal,
+    outermost,
+    terms,
+    unknown,
+    without,
+)
 from lib.notebook.formulas.vectors import is_vector
 
 ASSUMPTIONS = {
@@ -82,8 +92,7 @@ class Algebra:
         self.symbols: dict[sp.Symbol, tuple[Symbol, int]] = {}  # what was typed, and which component
         self.domains: dict[sp.Basic, str] = {}
         self.signs, self.sums = Signs(self.domains), Sums(self)
-        self.opening: list = []
-        self.defined: set = set()  # what was found to lie in its domain
+        self.defined: dict[Expression, set] = {}  # the premises under which a definition lies in its domain
         self.averaged: list[Expression] = []  # the variables of the integrals and averages that are being worked out
         self.ranges: dict[Symbol, tuple] = {}  # of the letters of sums that are being worked out
         self.premises: set[Premise] = set()
@@ -97,16 +106,13 @@ class Algebra:
     def of(self, e: Expression, i: int) -> sp.Expr:
         """The value of component ``i``; what ``where`` defines is replaced by its definition."""
         if isinstance(e, (Symbol, Density, Call)) and (formula := self.definitions.of(e)) is not None:
-            if e in self.opening:
-                raise ValueError(f"where: the definition of {e!r} leads back to itself")
-            self.opening.append(e)
-            try:
+            with self.definitions.opening(e):
                 value = self.of(concrete(formula, self.sizes), i)
-            finally:
-                self.opening.pop()
             if e not in self.defined:
-                self.defined.add(e)
+                before, self.premises = self.premises, set()
                 self.in_domain(e, value)
+                self.defined[e], self.premises = self.premises, before
+            self.premises |= self.defined[e]
             return value
         return getattr(self, f"_on_{type(e).__name__.strip('_').lower()}")(e, i)
 
@@ -173,7 +179,7 @@ class Algebra:
         if not self.surely_positive(e, value) and (strict or not self.signs.never_negative(value)):
             self.assume(value, self.shown(value, e), ">" if strict else GE, of=e)
 
-    def spread(self, e: Expression, variance: sp.Expr) -> None:
+    def need_variance(self, e: Expression, variance: sp.Expr) -> None:
         """Says that a variance is taken to be positive, where that is not known."""
         if not self.surely_positive(e, variance):
             self.assume(("variance", variance), rf"where ${self.shown(variance, e)} > 0$")
@@ -185,7 +191,7 @@ class Algebra:
         pairs, rest = [], sp.Integer(1)
         for factor in sp.Mul.make_args(e):
             base, power = factor.as_base_exp()
-            if isinstance(factor, sp.exp) and factor.exp.is_real:
+            if isinstance(factor, sp.exp) and self.signs.real(factor.exp):
                 pairs.append((sp.E, factor.exp))
             elif power.is_number and base.is_Mul and (power.is_Integer or self.positive(base)):
                 pairs += [(b, p * power) for b, p in self.split(base)]
@@ -289,7 +295,7 @@ class Algebra:
         total = sp.Integer(1)
         for k in self.components(e.at):
             mean, variance = self.of(e.mean, k), self.of(e.variance, k)
-            self.spread(e.variance, variance)
+            self.need_variance(e.variance, variance)
             total *= sp.exp(-((self.of(e.at, k) - mean) ** 2) / (2 * variance)) / sp.sqrt(2 * sp.pi * variance)
         return total
 
@@ -336,7 +342,7 @@ class Algebra:
         for x in over:
             v = self.symbols[x][0]
             if v.domain not in ("real", "noise"):
-                for term in sp.Add.make_args(sp.expand(body, power_exp=False, power_base=False, log=False)):
+                for term in terms(body):
                     if without(term.as_independent(x, as_Add=False)[1], x) is None:
                         self.whole_line(v)
             body = self.over_line(body, x)
@@ -345,7 +351,7 @@ class Algebra:
     def over_line(self, body: sp.Expr, x: sp.Symbol) -> sp.Expr:
         """The integral over one letter; that of an open sum is the sum of the integrals."""
         parts = []
-        for term in sp.Add.make_args(sp.expand(body, power_exp=False, power_base=False, log=False)):
+        for term in terms(body):
             sums = [f for f in sp.Mul.make_args(term) if isinstance(f, PartialSum) and x in f.free_symbols]
             if len(sums) == 1:
                 letter, end = self.sums.letter(sums[0].args[0]), self.sums.typed_end(sums[0])
@@ -353,7 +359,7 @@ class Algebra:
                 parts.append(self.sums.partial(inside, letter, end))
                 body -= term
         return integrate(
-            sp.expand(body, power_exp=False, power_base=False, log=False) if parts else body,
+            sp.Add(*terms(body)) if parts else body,
             x,
             self.positive,
             self.rule,
@@ -419,7 +425,7 @@ class Algebra:
             result = body
             for k, x in enumerate(over):  # one component after the other
                 mean, variance = (self.of(part, k) for part in (normal_law.mean, normal_law.variance))
-                self.spread(normal_law.variance, variance)
+                self.need_variance(normal_law.variance, variance)
                 result = result if result is None else expectation(result, x, mean, variance)
             if result is not None:
                 return result

@@ -84,16 +84,17 @@ def bounds(e: Expression) -> tuple:
     if isinstance(e, Expect_) and normalised(e.over):
         return bounds(e.body)
     if isinstance(e, (Integral_, Repeat)):
-        low, high = bounds(replace(e.body, {e.index: Symbol(e.index.name)}) if loose(e) else e.body)
+        free = {e.index: Symbol(e.index.name)} if isinstance(e, Repeat) and loose(e) else {}
+        low, high = bounds(replace(e.body, free))
         if isinstance(e, Repeat) and e.kind == "product":
             return (0, 1 if high <= 1 else inf) if low >= 0 else (-inf, inf)
         return 0 if low >= 0 else -inf, 0 if high <= 0 else inf
     return -inf, inf
 
 
-def loose(e: Expression) -> bool:
-    """Whether ``e`` is a sum or a product whose letter counts as a number in its body and may fall below 1."""
-    return isinstance(e, Repeat) and bounds(e.first)[0] < 1 and counts(e.body, e.index)
+def loose(e: Repeat) -> bool:
+    """Whether ``e`` is a sum or product whose letter counts as a number in its body and may fall below 1."""
+    return bounds(e.first)[0] < 1 and counts(e.body, e.index)
 
 
 def counts(e: Expression, letter: Symbol) -> bool:

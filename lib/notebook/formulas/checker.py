@@ -162,13 +162,16 @@ class Checker:
         """
         bound = self.bound(lhs, rhs, of)
         families = {
-            (type(key), key.name): (key, f) for key, f in self.definitions.where.items() if hasattr(key, "name")
+            (type(key), key.name): (key, f)
+            for key, f in self.definitions.where.items()
+            if isinstance(key, (Symbol, Call))
         }
         for p in self.deep_parts(lhs, rhs):
-            key, formula = families.get((type(p), getattr(p, "name", None)), (None, None))
-            if formula is None or self.definitions.of(p) is not None:
+            if not isinstance(p, (Symbol, Call)) or self.definitions.of(p) is not None:
                 continue
-            if holds_any(self.unfolded(formula), bound - set(getattr(p, "args", ()))):
+            key, formula = families.get((type(p), p.name), (None, None))
+            arguments = set(p.args) if isinstance(p, Call) else set()
+            if formula is not None and holds_any(self.unfolded(formula), bound - arguments):
                 raise ValueError(f"where: {key!r} is defined, and {p!r} may depend on the same; define it, too")
 
     def unfolded(self, e: Expression) -> Expression:
@@ -195,7 +198,7 @@ class Checker:
         """
         if self.dimension in self.definitions.sizes:
             return (self.definitions.sizes[self.dimension],)
-        parts = [p for side in (lhs, rhs) for p in self.all_parts(side)]
+        parts = set(self.deep_parts(lhs, rhs))
         coupled = any(
             p == self.dimension
             or isinstance(p, (Normal_, KL_, Expect_, Integral_, Grad_))
@@ -211,20 +214,11 @@ class Checker:
             raise Undecided(f"{number!r} stands in more than a polynomial: no dimensions decide the line")
         return tuple(range(1, max(DIMENSIONS, powers + 1) + 1))
 
-    def all_parts(self, e: Expression):
-        """Every part of ``e`` and of the definitions in it."""
-        for part in walk(concrete(e)):
-            yield part
-            formula = self.definitions.of(part)
-            if formula is not None:
-                yield from walk(formula)
-
     def at_one(self, algebra: Algebra, lhs, rhs, relation, of) -> list[str]:
         """Proves the relation by one algebra; what it takes for granted, in words."""
         kinds = {is_vector(side) for side in (lhs, rhs) if not isinstance(side, Number)}
         if len(kinds) > 1:
             raise ValueError(f"a vector stands in {relation} to a number: {lhs!r} and {rhs!r}")
-        algebra.premises = set()
         try:
             a, a_premises, a_open = self.value(algebra, lhs)
             b, b_premises, b_open = self.value(algebra, rhs)
@@ -265,14 +259,17 @@ class Checker:
 
 def holds_any(e: Expression, variables: set) -> bool:
     """Whether one of the variables stands in ``e``, or one of the same family that may be the same."""
-    for p in walk(e):
-        for v in variables:
-            if isinstance(p, Symbol) and isinstance(v, Symbol) and p.name == v.name and None in (p.index, v.index):
-                return True
-            same = isinstance(p, Symbol) and isinstance(v, Symbol) and p.name == v.name
-            if p == v or (same and (len(apart := linear(p.index - v.index)) > 1 or not apart[None])):
-                return True
-    return False
+    return any(may_be(p, v) for p in walk(e) for v in variables)
+
+
+def may_be(p: Expression, v: Expression) -> bool:
+    """Whether two variables are one for some values of their indices."""
+    if not (isinstance(p, Symbol) and isinstance(v, Symbol) and p.name == v.name):
+        return p == v
+    if p.index is None or v.index is None:
+        return True
+    apart = linear(p.index - v.index)
+    return len(apart) > 1 or not apart[None]
 
 
 class Grounds:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import sympy as sp
 from sympy.core.function import AppliedUndef
 
-from lib.notebook.formulas.unknown import Average, fresh, is_marginal, outermost, without
+from lib.notebook.formulas.unknown import Average, fresh, is_marginal, outermost, terms, without
 
 
 class Diverges(ValueError):
@@ -49,7 +49,7 @@ def unknown_integral(inside: sp.Expr, x: sp.Symbol) -> sp.Expr:
 def standard_mean(e: sp.Expr, x: sp.Symbol, rule) -> sp.Expr:
     """E[e] for a standard normal x, term by term; ``rule("parts")`` is called where Stein's identity is used."""
     total = []
-    for term in sp.Add.make_args(sp.expand(e, power_exp=False, power_base=False, log=False)):
+    for term in terms(e):
         outside, inside = term.as_independent(x, as_Add=False)
         power = sp.Mul.make_args(inside)
         k = next((f.as_base_exp()[1] for f in power if f.as_base_exp()[0] == x), sp.Integer(0))
@@ -99,10 +99,9 @@ def integrate(e: sp.Expr, x: sp.Symbol, decays, rule=lambda name: None) -> sp.Ex
     """The integral of ``e`` over all x; ``decays(a)`` says whether a > 0 on the domain of the symbols,
     and ``rule(name)`` is told of "parts" and "inside", which need tame functions.
     """
-    e = sp.expand(e, power_exp=False, power_base=False, log=False)
     groups: dict = {}
     result: list = []
-    for term in sp.Add.make_args(e):
+    for term in terms(e):
         outside, inside = term.as_independent(x, as_Add=False)
         factors = sp.Mul.make_args(inside)
         exponent = sp.Add(*(f.exp for f in factors if isinstance(f, sp.exp)))

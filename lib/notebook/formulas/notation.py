@@ -69,6 +69,11 @@ def bare(tex: str) -> str:
     return tex
 
 
+def spaced(tex: str) -> str:
+    """LaTeX with a small letter or digit written one way: x_{t} and x_t are both "x_t" before a space."""
+    return re.sub(r"([_^])(?:\{(\w)\}|(\w))", r"\1\2\3 ", tex).strip()
+
+
 class Letters:
     """The symbols, functions and laws of one derivation, by name and by print."""
 
@@ -134,8 +139,8 @@ def identity(part: Symbol | Call | Density) -> tuple:
 def prints(part: Symbol | Call | Density) -> list[tuple[str, tuple]]:
     """(what is displayed, what it stands for)."""
     if isinstance(part, Symbol):
-        shown = bare(latex(concrete(part)))
-        stem = re.sub(r"_\{\d+\}$", "", shown)  # x_1 beside a family x would be taken for its member
+        shown = spaced(bare(latex(concrete(part))))
+        stem = re.sub(r"_(\d|\{\d+\})$", "", shown)  # x_1 beside a family x would be taken for its member
         member = [(f"{stem}_{{k}}", ("family" if part.index is not None else "symbols", stem))] if stem != shown else []
         return [(shown, ("symbol", concrete(part))), *member]
     if isinstance(part, Call):
@@ -177,8 +182,8 @@ def carries(part: Expression, variable: Symbol) -> bool:
     name = part.law if isinstance(part, Density) else part.name
     shown = latex(part) if isinstance(part, Symbol) else prints(part)[0][0]
     given = part.shown if isinstance(part, Density) else part.latex if isinstance(part, Symbol) else None
-    small = re.search(r".*" if given else r"[_^(].*", shown)
-    sign = rf"(?<![A-Za-z\\]){re.escape(latex(variable))}(?![A-Za-z])"
+    small = re.search(r".*" if given else r"[_^(].*", spaced(shown))
+    sign = rf"(?<![A-Za-z\\]){re.escape(spaced(latex(variable)))}(?![A-Za-z])"
     return variable.name in name.split("_")[1:] or bool(small and re.search(sign, small[0]))
 
 

@@ -11,7 +11,7 @@ import sympy as sp
 
 from lib.notebook.formulas.concrete import concrete, linear, tidy
 from lib.notebook.formulas.expression import Expression, Repeat, Symbol, replace, walk, wrap
-from lib.notebook.formulas.unknown import PartialProduct, PartialSum, depths, derivative, fresh, outermost
+from lib.notebook.formulas.unknown import PartialProduct, PartialSum, depths, derivative, fresh, outermost, terms
 
 
 class Sums:
@@ -40,7 +40,7 @@ class Sums:
     def partial(self, body: sp.Expr, index: Symbol, end: dict) -> sp.Expr:
         """S of ``body`` at ``end``, an index such as {T: 1, None: -1}."""
         total = sp.Integer(0)
-        for term in sp.Add.make_args(sp.expand(body, power_exp=False, power_base=False, log=False)):
+        for term in terms(body):
             outside, inside = self.separate(term, index)
             total += outside * self.term(inside, index, end)
         return total

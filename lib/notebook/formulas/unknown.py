@@ -97,6 +97,11 @@ def depths(kind: str, e: sp.Expr) -> set[int]:
     return {int(k) for s in e.free_symbols for k in re.findall(rf"{kind}·(\d+)", s.name)}
 
 
+def terms(e: sp.Expr) -> tuple:
+    """The terms of ``e`` multiplied out; powers and logarithms stay as they are."""
+    return sp.Add.make_args(sp.expand(e, power_exp=False, power_base=False, log=False))
+
+
 def outermost(e: sp.Expr, kinds: tuple) -> set:
     """The parts of ``e`` of some kinds that lie in no other such part."""
     if isinstance(e, kinds):

@@ -6,6 +6,7 @@ from lib.notebook.derivation import Derivation
 from lib.notebook.formulas import (
     KL,
     Expect,
+    Grad,
     Integral,
     Law,
     Normal,
@@ -25,7 +26,7 @@ from lib.notebook.formulas.expression import wrap
 x, y, z, c = symbols("x y z c")
 t, T, n = symbols("t T n", "integer")
 e = noise("epsilon")
-h, alpha = family("h"), family("alpha", "unit")
+h, alpha, x_family = family("h"), family("alpha", "unit"), family("x")
 h_t, alpha_t = symbol("h_t"), symbol("alpha_t", "unit")
 
 
@@ -54,6 +55,11 @@ def refused(formula, message: str) -> None:
 )
 def test_a_bound_letter_stands_in_no_name(formula):
     refused(formula, "carries .* only in its name")
+
+
+def test_a_small_letter_is_read_with_its_braces_and_without():
+    refused(Grad(symbol("score", latex=r"\nabla\log p(x_t)"), x_family[t]), "carries .* only in its name")
+    refused(x_family[t] + symbol("a", latex="x_t"), "two things")
 
 
 def test_a_bound_letter_may_be_an_index_or_an_argument():

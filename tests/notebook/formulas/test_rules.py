@@ -4,7 +4,8 @@ import pytest
 import sympy as sp
 from scipy.integrate import quad
 
-from lib.notebook.formulas import Product, Sum, family, symbol
+from lib.notebook.derivation import Derivation
+from lib.notebook.formulas import Law, Product, Sum, family, function, squared_norm, symbol, vector
 from lib.notebook.formulas.algebra import Algebra
 from lib.notebook.formulas.concrete import Definitions, linear
 from lib.notebook.formulas.expression import wrap
@@ -12,6 +13,7 @@ from lib.notebook.formulas.gaussian import standard_mean
 from lib.notebook.formulas.signs import Signs
 from lib.notebook.formulas.sums import at_least, turned
 from lib.notebook.formulas.unknown import marginal, unknown, without
+from lib.notebook.formulas.vectors import is_vector
 
 X, Y = sp.symbols("x y", real=True)
 W, S, U = sp.symbols("w s u", positive=True)
@@ -174,3 +176,25 @@ def test_steins_identity_equals_quadrature(power, known):
     found = float(value.subs({average: mean(average) for average in averages}))
     integrand = sp.lambdify(X, X**power * known(2 * X + 1) * sp.exp(-(X**2) / 2) / sp.sqrt(2 * sp.pi))
     assert found == pytest.approx(quad(integrand, -12, 12, limit=200)[0], abs=1e-9)
+
+
+# ------------------------------------------------------------ definitions and vectors
+
+
+def test_what_a_definition_takes_for_granted_is_said_at_every_line_that_uses_it():
+    x, f = symbol("x"), function("f", "positive")
+    p = Law("p", x)
+    derivation = Derivation(2 * p(x), name="twice", where={p(x): f(x)})
+    derivation.step(p(x) + p(x), because="Once and once more.")
+    derivation.step(4 * p(x) - 2 * p(x), because="Four less two.")
+    notes = [line.note for line in derivation.lines[1:]]
+    assert notes == ["taking $p(x)$ to integrate to 1"] * 2
+
+
+def test_numbers_and_vectors_do_not_mix():
+    v, w, a = vector("v"), vector("w"), symbol("a")
+    assert is_vector(a * v + w) and is_vector(v / a) and is_vector(wrap(0) + v) and not is_vector(a * squared_norm(v))
+    with pytest.raises(ValueError, match="adds a number to a vector"):
+        is_vector(v + a)
+    with pytest.raises(ValueError, match="product of vectors"):
+        is_vector(v * w)
