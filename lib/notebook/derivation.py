@@ -49,7 +49,7 @@ is refused.
 
 How a line is checked
 ---------------------
-Nothing is accepted because it held at some values. By algebra: Gaussian integrals and expectations are worked
+By algebra, where nothing is accepted because it held at some values: Gaussian integrals and expectations are worked
 out exactly, and the difference of the two lines is shown to be formally zero on the declared domain, or, for an
 inequality, to have a sign that a square, a KL divergence, Jensen's inequality, log u <= u - 1 or the domain
 gives it. Densities known by name only obey the chain rule and Bayes' rule there, so such a line is proved for

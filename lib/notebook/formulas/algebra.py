@@ -156,9 +156,12 @@ class Algebra:
         if isinstance(e, Repeat) and (e.kind == "product" or at_least(linear(e.last - e.first), 0, self.ranges)):
             with self.inside_of(e):
                 return self.surely_positive(e.body, self.of(e.body, 0))
-        if isinstance(e, (Mul, Div)):
-            parts = e.factors if isinstance(e, Mul) else (e.top, e.bottom)
-            return all(self.surely_positive(part, self.of(part, 0)) for part in parts)
+        if isinstance(e, (Add, Mul, Div)):
+            return all(self.surely_positive(part, self.of(part, 0)) for part in children(e))
+        if isinstance(e, Normal_):
+            return self.surely_positive(e.variance, self.of(e.variance, 0))
+        if isinstance(e, Symbol) and e.domain in ("positive", "unit"):  # declared under "Given", also where defined
+            return True
         if isinstance(e, (Group, Integral_, Expect_)):
             return self.surely_positive(e.body, self.of(e.body, 0))
         if isinstance(e, (Symbol, Density, Call)) and (formula := self.definitions.of(e)) is not None:

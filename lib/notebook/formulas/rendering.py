@@ -109,6 +109,8 @@ class _Notes:
 
 # ------------------------------------------------------------ HTML
 
+SEPARATOR = "\u2060; "  # with a word joiner, so that no line begins with the semicolon behind a formula
+
 
 def _prose(text: str) -> str:
     """Text with $math$ as HTML that MathJax reads."""
@@ -123,10 +125,10 @@ def _formula(tex: str) -> str:
 def _as_html(derivation, name: str = "") -> str:
     notes, name = _Notes(), name or derivation.name
     title = f'<p class="derivation-title"><strong>{_prose(derivation.title)}</strong></p>' if derivation.title else ""
-    facts = "; ".join(map(_prose, _given(derivation)))
+    facts = SEPARATOR.join(map(_prose, _given(derivation)))
     facts = f'<p class="derivation-given"><small>Given: {facts}</small></p>' if facts else ""
     body = _html_list(derivation.lines, name, notes)
-    legend = "; ".join(f"<sup>{notes.mark(t)}</sup> {_prose(t)}" for t in notes.texts)
+    legend = SEPARATOR.join(f"<sup>{notes.mark(t)}</sup> {_prose(t)}" for t in notes.texts)
     legend = f'<p class="derivation-notes"><small>{legend}.</small></p>' if legend else ""
     label = html.escape(f"Derivation {name}")
     return (

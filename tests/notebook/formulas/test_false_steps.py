@@ -451,7 +451,8 @@ def test_a_polynomial_that_vanishes_at_the_sizes_is_refused(size):
         (Sum(h[t], t, T, n), h[T] + Sum(h[t], t, T + 1, n), r"for $n \ge T$"),
         (Expect(y**2, over=Normal(y, 0, x)), x, "where $x > 0$"),
         (KL(Normal(z, a, b), Normal(z, 0, 1)), half * (a**2 + b - log(b) - 1), "where $b > 0$"),
-        (Grad(h[1] * h[T], h[1]), h[T], r"for $T \ne 1$"),
+        (Grad(h[1] * h[T], h[1]), h[T], r"for $T \ge 2$"),
+        (Normal(x, 0, w / (1 - b)) * (1 - b), (1 - b) * Normal(x, 0, w / (1 - b)), r"where $\frac{w}{1 - b} > 0$"),
         (Expect(e * f(x), over=e), 0, r"taking $\epsilon$ to be independent of the arguments of $f$"),
     ],
 )

@@ -5,7 +5,19 @@ import sympy as sp
 from scipy.integrate import quad
 
 from lib.notebook.derivation import Derivation
-from lib.notebook.formulas import Law, Product, Sum, family, function, squared_norm, symbol, vector
+from lib.notebook.formulas import (
+    Law,
+    Normal,
+    Product,
+    Sum,
+    family,
+    function,
+    log,
+    sqrt,
+    squared_norm,
+    symbol,
+    vector,
+)
 from lib.notebook.formulas.algebra import Algebra
 from lib.notebook.formulas.concrete import Definitions, linear
 from lib.notebook.formulas.expression import wrap
@@ -189,6 +201,19 @@ def test_what_a_definition_takes_for_granted_is_said_at_every_line_that_uses_it(
     derivation.step(4 * p(x) - 2 * p(x), because="Four less two.")
     notes = [line.note for line in derivation.lines[1:]]
     assert notes == ["taking $p(x)$ to integrate to 1"] * 2
+
+
+def test_what_is_given_is_no_premise():
+    x, y = symbol("x"), symbol("y")
+    v, s, e = symbol("v", "positive"), symbol("s", "positive"), symbol("e", "positive")
+    p = Law("p", x)
+    settings = {"where": {v: y**2 - 1, p(x): Normal(x, sqrt(1 - s), s)}, "name": "given"}
+    root = Derivation(sqrt(v + e) ** 2, **settings)
+    root.step(v + e, because="The square undoes the root.")
+    density = Derivation(log(p(x) ** 2), **settings)
+    density.step(2 * log(p(x)), because="A power under a logarithm.")
+    assert root.lines[-1].note is None
+    assert "p(x)" not in (density.lines[-1].note or "")
 
 
 def test_numbers_and_vectors_do_not_mix():
