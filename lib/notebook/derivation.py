@@ -145,8 +145,10 @@ class Derivation:
         if title:
             _text("title", title)
         laws = (laws,) if isinstance(laws, Law) else tuple(laws)
+        if where is not None and not isinstance(where, dict):
+            raise ValueError(f"where: wanted a dictionary, got {where!r}")
         pairs = [(key, wrap(formula)) for key, formula in (where or {}).items()]
-        for other in given:
+        for other in (given,) if isinstance(given, Derivation) else given:
             pairs += _premises(other, laws, dimension)
         self.name, self.title, self._laws, self._sizes = name, title, laws, dict(sizes or {})
         self._where = dict(pairs)

@@ -25,11 +25,13 @@ from lib.notebook.formulas import (
     noise,
     pi,
     sqrt,
+    squared_norm,
     symbol,
     symbols,
     vector,
 )
 from lib.notebook.formulas.expression import wrap
+from lib.notebook.formulas.vectors import is_vector
 
 z, mu = symbols("z mu")
 sigma = symbol("sigma", "positive")
@@ -370,7 +372,7 @@ def test_two_things_that_look_alike_are_refused(first, second):
     with pytest.raises(ValueError, match=message):
         Derivation(first + second, name="d")
     with pytest.raises(ValueError, match=message):
-        Derivation(first, name="d", where={symbol("c"): second})
+        Derivation(first, name="d", where={symbol("c"): squared_norm(second) if is_vector(second) else second})
     lemma = Derivation(second, name="lemma")
     with pytest.raises(ValueError, match=message):
         d.step(first, because="A lemma.", detail=lemma)

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 import sympy as sp
 from sympy.core.function import AppliedUndef
 
-from lib.notebook.formulas.concrete import Definitions, concrete, linear
+from lib.notebook.formulas.concrete import Definitions, concrete, linear, number_in, related
 from lib.notebook.formulas.expression import (
     KL_,
     Add,
@@ -106,15 +106,37 @@ class Algebra:
     def of(self, e: Expression, i: int) -> sp.Expr:
         """The value of component ``i``; what ``where`` defines is replaced by its definition."""
         if isinstance(e, (Symbol, Density, Call)) and (formula := self.definitions.of(e)) is not None:
+            if self.ranges:
+                self.each_place(e)
             with self.definitions.opening(e):
                 value = self.of(concrete(formula, self.sizes), i)
             if e not in self.defined:
                 before, self.premises = self.premises, set()
                 self.in_domain(e, value)
+                if isinstance(e, (Symbol, Call)) and e.domain in ("positive", "unit"):
+                    self.given_positive(value)
                 self.defined[e], self.premises = self.premises, before
             self.premises |= self.defined[e]
             return value
         return getattr(self, f"_on_{type(e).__name__.strip('_').lower()}")(e, i)
+
+    def each_place(self, e: Expression) -> None:
+        """``ValueError`` where a definition that is used inside a sum does not hold at all of its places."""
+        for letter in {*self.ranges} & {*walk(e)}:
+            if not self.from_one(letter):
+                raise ValueError(f"where: {e!r} is defined for 1, 2, 3... and {letter!r} starts lower; take terms out")
+            others = [key for key in self.definitions.where if related(key, e) and isinstance(key, Symbol)]
+            if sum(number_in(key.index) is None for key in others) > 1:
+                raise ValueError(f"where: {e!r} is defined by more than one formula, so it cannot stand in a sum")
+
+    def given_positive(self, value: sp.Expr) -> None:
+        """Notes that the value of what is declared positive is so, and the one factor of it of which it was open."""
+        self.signs.facts.add(value)
+        number, rest = sp.factor(value).as_coeff_Mul()
+        powers = [factor.as_base_exp() for factor in sp.Mul.make_args(rest)]
+        unclear = [(base, power) for base, power in powers if not self.positive(base)]
+        if len(unclear) == 1 and unclear[0][1].is_odd:
+            self.signs.facts.add(sp.sign(number) * unclear[0][0])
 
     def atom(self, e: Symbol, i: int = 0) -> sp.Symbol:
         """The sympy symbol of one component of a typed symbol; its domain and origin are remembered."""
@@ -183,7 +205,9 @@ class Algebra:
             self.assume(value, self.shown(value, e), ">" if strict else GE, of=e)
 
     def need_variance(self, e: Expression, variance: sp.Expr) -> None:
-        """Says that a variance is taken to be positive, where that is not known."""
+        """Says that a variance is taken to be positive, where that is not known; ``ValueError`` where it is not."""
+        if variance == 0 or self.signs.sign_of(variance) == -1:
+            raise ValueError(f"variance: wanted a positive one, got {e!r}")
         if not self.surely_positive(e, variance):
             self.assume(("variance", variance), rf"where ${self.shown(variance, e)} > 0$")
 
@@ -338,17 +362,19 @@ class Algebra:
     def rule(self, name: str) -> None:
         """Notes that a rule was used which unknown functions obey only if they are tame enough."""
         tame = "unknown functions taken to be smooth and to grow slower than the Gaussian falls"
-        self.assume(name, {"parts": tame, "inside": "the derivative taken under the integral"}[name])
+        split = "the integral of each term taken to exist"
+        self.assume(name, {"parts": tame, "inside": "the derivative taken under the integral", "split": split}[name])
 
     def integral(self, body: sp.Expr, over: list[sp.Symbol]) -> sp.Expr:
         """The integral over all of these, one after the other."""
         for x in over:
             v = self.symbols[x][0]
+            body, back = self.sums.opened(body, x)
             if v.domain not in ("real", "noise"):
                 for term in terms(body):
                     if without(term.as_independent(x, as_Add=False)[1], x) is None:
                         self.whole_line(v)
-            body = self.over_line(body, x)
+            body = self.over_line(body, x).xreplace(back)
         return body
 
     def over_line(self, body: sp.Expr, x: sp.Symbol) -> sp.Expr:
@@ -429,7 +455,10 @@ class Algebra:
             for k, x in enumerate(over):  # one component after the other
                 mean, variance = (self.of(part, k) for part in (normal_law.mean, normal_law.variance))
                 self.need_variance(normal_law.variance, variance)
-                result = result if result is None else expectation(result, x, mean, variance)
+                if result is not None:
+                    opened, back = self.sums.opened(result, x)
+                    result = expectation(opened, x, mean, variance)
+                    result = result if result is None else result.xreplace(back)
             if result is not None:
                 return result
         return self.integral(self.of(law, i) * body, over)
@@ -437,9 +466,9 @@ class Algebra:
     def _on_grad(self, e: Grad_, i: int) -> sp.Expr:
         if e.variable.domain == "integer":
             raise ValueError(f"variable: no derivative by the integer {e.variable!r}")
-        return derivative(
-            self.of(e.body, i), self.bound(e.variable, e.body)[i if e.variable.vector else 0], self.inside
-        )
+        x = self.bound(e.variable, e.body)[i if e.variable.vector else 0]
+        body, back = self.sums.opened(self.of(e.body, i), x)
+        return derivative(body, x, self.inside).xreplace(back)
 
     def inside(self, part: sp.Expr, x: sp.Symbol) -> sp.Expr:
         """The derivative of an integral, a sum or a product of open length."""

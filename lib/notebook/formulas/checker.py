@@ -9,7 +9,7 @@ from sympy.core.function import AppliedUndef
 
 from lib.notebook.formulas.algebra import Algebra, OpenLength
 from lib.notebook.formulas.certificates import certificate
-from lib.notebook.formulas.concrete import Definitions, concrete, degree, linear
+from lib.notebook.formulas.concrete import Definitions, concrete, degree, linear, related
 from lib.notebook.formulas.equality import Comparison
 from lib.notebook.formulas.exact import Refused
 from lib.notebook.formulas.expression import (
@@ -157,22 +157,18 @@ class Checker:
             yield from walk(self.unfolded(concrete(side)))
 
     def no_dependence_by_another_letter(self, lhs, rhs, of) -> None:
-        """``ValueError`` where h[n] stands beside a definition of h[t] that holds a variable of a gradient, an average
-        or ``of``: what it says of h[t] is not known of h[n], but is not to be forgotten.
+        """``ValueError`` where h[n] stands beside a definition of h[t], or p(x) beside one of p(x | z), that holds a
+        variable of a gradient, an average or ``of``: what it says of the one is not known of the other, but is not to
+        be forgotten.
         """
         bound = self.bound(lhs, rhs, of)
-        families = {
-            (type(key), key.name): (key, f)
-            for key, f in self.definitions.where.items()
-            if isinstance(key, (Symbol, Call))
-        }
         for p in self.deep_parts(lhs, rhs):
-            if not isinstance(p, (Symbol, Call)) or self.definitions.of(p) is not None:
+            if not isinstance(p, (Symbol, Call, Density)) or self.definitions.of(p) is not None:
                 continue
-            key, formula = families.get((type(p), p.name), (None, None))
-            arguments = set(p.args) if isinstance(p, Call) else set()
-            if formula is not None and holds_any(self.unfolded(formula), bound - arguments):
-                raise ValueError(f"where: {key!r} is defined, and {p!r} may depend on the same; define it, too")
+            own = p.args if isinstance(p, Call) else (*p.left, *p.right) if isinstance(p, Density) else ()
+            for key, formula in self.definitions.where.items():
+                if related(key, p) and holds_any(self.unfolded(formula), bound - {*own, *variables(key)}):
+                    raise ValueError(f"where: {key!r} is defined, and {p!r} may depend on the same; define it, too")
 
     def unfolded(self, e: Expression) -> Expression:
         """``e`` with all that is defined written out, densities too."""
@@ -230,6 +226,9 @@ class Checker:
             raise Undecided(str(reason)) from None
         if not all(isinstance(v, (sp.Symbol, AppliedUndef)) for v in free):
             raise ValueError(f"of: {of!r} holds what where defines, so nothing can be free of it")
+        for v in free:
+            if v in algebra.symbols:
+                (a, b), _ = algebra.sums.opened(sp.Tuple(a, b), v)
         try:
             Comparison(algebra).holds(a, b, relation, free)
         except Refused as refusal:
@@ -255,6 +254,11 @@ class Checker:
             algebra.open, algebra.premises = False, set()
             self.values[key] = (algebra.value(e), frozenset(algebra.premises), algebra.open)
         return self.values[key]
+
+
+def variables(key: Expression) -> tuple:
+    """The variables of a density, which its definition holds by right; of anything else none."""
+    return (*key.left, *key.right) if isinstance(key, Density) else ()
 
 
 def holds_any(e: Expression, variables: set) -> bool:

@@ -35,6 +35,7 @@ from lib.notebook.formulas.expression import (
     walk,
     wrap,
 )
+from lib.notebook.formulas.vectors import is_vector
 
 
 def linear(index: Expression) -> dict:
@@ -71,6 +72,12 @@ def tidy(index: Expression, values: dict) -> Expression:
     for added, term in others:
         total = total + term if added else total - term
     return total if not constant else total + constant if constant > 0 else total - (-constant)
+
+
+def index_of(index: dict) -> Expression:
+    """An index such as {T: 1, None: -1} as a formula."""
+    letters = [n * s if n > 0 else -(abs(n) * s) for s, n in index.items() if s is not None]
+    return tidy(sum(letters, wrap(index[None])), {})
 
 
 def number_in(index: Expression | None) -> int | None:
@@ -128,8 +135,19 @@ def unrolled(variables: tuple, values: dict) -> tuple:
 
 
 def same_place(density: Expression) -> Expression:
-    """A density without its way of being written, so that a definition of p matches p however it is shown."""
-    return Density(density.law, density.left, density.right, "") if isinstance(density, Density) else density
+    """A density without its way of being written, so that a definition of p matches p however it is shown and in
+    whatever order its variables stand.
+    """
+    if not isinstance(density, Density):
+        return density
+    left, right = (tuple(sorted(side, key=repr)) for side in (density.left, density.right))
+    return Density(density.law, left, right, "")
+
+
+def related(key: Expression, p: Expression) -> bool:
+    """Whether two symbols are of one family, two calls of one function, or two densities of one law."""
+    names = [e.law if isinstance(e, Density) else getattr(e, "name", None) for e in (key, p)]
+    return type(key) is type(p) and names[0] == names[1]
 
 
 LONGEST = 60  # definitions that a definition may lead through, one after the other
@@ -174,6 +192,9 @@ class Definitions:
         for key, formula in (where or {}).items():
             if not isinstance(key, Expression) or type(key).__name__ not in ("Symbol", "Density", "Call"):
                 raise ValueError(f"where: wanted symbols, densities or calls as keys, got {key!r}")
+            vector = isinstance(key, (Symbol, Call)) and key.vector
+            if vector != is_vector(wrap(formula)) and constant(wrap(formula)) != 0:
+                raise ValueError(f"where: {key!r} is a {'vector' if vector else 'number'}, {formula!r} is not")
             defined[same_place(concrete(key))] = wrap(formula)
             value = constant(wrap(formula))
             if isinstance(key, Symbol) and value is not None:
@@ -181,6 +202,8 @@ class Definitions:
                     raise ValueError(f"where: {key!r} is declared {key.domain}, which {formula!r} is not")
                 if key.domain == "integer" and key.index is None:
                     self.sizes[key] = int(value)
+            elif isinstance(key, Symbol) and key.domain == "integer" and key.index is None:
+                raise ValueError(f"where: {key!r} counts, so it can be a number only; write {formula!r} in its place")
         self.where = MappingProxyType(defined)
 
     def of(self, e: Expression) -> Expression | None:
@@ -262,8 +285,12 @@ def degree(e: Expression, size: Symbol, components: bool = False) -> int | None:
     """
     if isinstance(e, (Symbol, Span)):
         return int(e == size)
-    if isinstance(e, (Number, Call, Density)):
+    if isinstance(e, (Number, Density)):
         return 0
+    if isinstance(e, Call):  # two values of a function are the same where their arguments are
+        degrees = [degree(argument, size) for argument in e.args]
+        known = [k for k in degrees if k is not None]
+        return max(known, default=0) if len(known) == len(degrees) else None
     if isinstance(e, Repeat):
         return degree_of_repeat(e, size, components)
     inside = []
@@ -281,7 +308,8 @@ def degree(e: Expression, size: Symbol, components: bool = False) -> int | None:
     if isinstance(e, Apply) and e.name == "squared_norm":
         return 2 * inside[0] + adds_up
     if isinstance(e, Apply) and e.name in ("log", "exp") and any(isinstance(part, Normal_) for part in walk(e.body)):
-        return inside[0]  # of densities a logarithm is compared, whose terms add up
+        # Of densities a logarithm is compared, whose terms add up.
+        return None if degree(e.body, size) else inside[0]
     if isinstance(e, (Normal_, KL_)):
         return adds_up if not any(inside) or (isinstance(e, KL_) and adds_up) else None
     if isinstance(e, Add) and any(isinstance(part, Div) and degree(part.bottom, size) for part in walk(e)):

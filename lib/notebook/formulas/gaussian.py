@@ -97,10 +97,11 @@ def unknown_expectation(e: sp.Expr, x: sp.Symbol, mean: sp.Expr, variance: sp.Ex
 
 def integrate(e: sp.Expr, x: sp.Symbol, decays, rule=lambda name: None) -> sp.Expr:
     """The integral of ``e`` over all x; ``decays(a)`` says whether a > 0 on the domain of the symbols,
-    and ``rule(name)`` is told of "parts" and "inside", which need tame functions.
+    and ``rule(name)`` is told of "parts" and "inside", which need tame functions, and of "split".
     """
     groups: dict = {}
     result: list = []
+    unweighted = 0  # integrals of functions beside which no density stands
     for term in terms(e):
         outside, inside = term.as_independent(x, as_Add=False)
         factors = sp.Mul.make_args(inside)
@@ -111,11 +112,16 @@ def integrate(e: sp.Expr, x: sp.Symbol, decays, rule=lambda name: None) -> sp.Ex
                 rule("inside")
             result.append(outside * kept)
         elif exponent == 0:
+            if x not in inside.free_symbols and outside != 0:
+                raise Diverges(f"the integral over all {x} of {outside} does not converge")
+            unweighted += not any(is_marginal(part) for part in outermost(inside, (AppliedUndef,)))
             result.append(outside * unknown_integral(inside, x))
         elif factor.is_polynomial(x):
             groups.setdefault(exponent, []).append(outside * factor)
         else:
             result.append(outside * gaussian_integral(factor, sp.expand(exponent), x, decays, rule))
+    if unweighted > 1:
+        rule("split")
     result += [gaussian_integral(sp.Add(*parts), sp.expand(u), x, decays, rule) for u, parts in groups.items()]
     return sp.Add(*result)
 

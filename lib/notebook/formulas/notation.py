@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 
-from lib.notebook.formulas.concrete import Definitions, concrete, number_in, same_place
+from lib.notebook.formulas.concrete import Definitions, concrete, is_index, linear, number_in, same_place
 from lib.notebook.formulas.expression import (
     KL_,
     Call,
@@ -23,6 +23,7 @@ from lib.notebook.formulas.expression import (
     children,
     replace,
     walk,
+    wrap,
 )
 from lib.notebook.formulas.language import bound_by, pi
 from lib.notebook.formulas.printing import GREEK, latex
@@ -47,7 +48,8 @@ def no_claim(part: Expression) -> None:
     if isinstance(part, Density) and pi in (*part.left, *part.right):
         raise ValueError(f"a density is of what can vary, got {part!r} of the constant {pi!r}")
     name = part.law if isinstance(part, Density) else part.name
-    if name in TAKEN or (isinstance(part, Symbol) and name in FUNCTIONS):
+    free = isinstance(part, Call) and part.domain == "real"  # an unknown sin may be written, of a sign nothing is known
+    if name in TAKEN or (isinstance(part, (Symbol, Call)) and name in FUNCTIONS and not free):
         raise ValueError(f"name: {name} has a fixed meaning, wanted another name")
     shown = part.latex if isinstance(part, Symbol) else part.shown if isinstance(part, Density) else None
     outside, before = bare(shown or ""), None
@@ -259,11 +261,22 @@ def no_contradiction(pairs) -> None:
 
 
 def places(key: Expression, pairs):
-    """(bare index of ``key``, what a definition by it holds for and another key names: numbers from 1, letters)."""
-    found = [p.index for other, _ in pairs for p in walk(other) if isinstance(p, Symbol) and p.index is not None]
-    bare = {p.index for p in walk(key) if isinstance(p, Symbol) and isinstance(p.index, Symbol)}
-    known = [k for k in dict.fromkeys(found) if isinstance(k, Symbol) or (number_in(k) or 0) >= 1]
-    return [(t, k) for t in bare for k in known if k != t]
+    """(letter in an index of ``key``, what a definition by it holds for and another key may name)."""
+    found = [place for other, _ in pairs for place in indices(other)]
+    letters = {s for place in indices(key) for s in linear(place) if s is not None}
+    # x[t] from x[t-1] and x[t-1] from x[0] are two views of one chain: of symbols only bare letters are compared.
+    compound = isinstance(key, Call)
+    known = [k for k in dict.fromkeys(found) if isinstance(k, Symbol) or (compound and number_in(k) is None)]
+    return [(t, k) for t in letters for k in [*known, *map(wrap, range(1, 10))] if k != t]
+
+
+def indices(key: Expression):
+    """Every index in what is defined; an argument of a function may be one."""
+    for part in walk(key):
+        if isinstance(part, Symbol) and part.index is not None:
+            yield part.index
+        if isinstance(part, Call):
+            yield from (a for a in part.args if is_index(a))
 
 
 def at_place(e: Expression, index: Symbol | None, place: Expression | None) -> Expression | None:

@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 import sympy as sp
 
+from lib.notebook.formulas.concrete import index_of
 from lib.notebook.formulas.printing import latex
-from lib.notebook.formulas.sums import index_of
 
 GE, NE = r"\ge", r"\ne"
 

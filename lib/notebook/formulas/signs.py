@@ -43,7 +43,7 @@ class Signs:
 
     def nonzero(self, e: sp.Expr) -> bool:
         """Whether ``e`` is 0 nowhere."""
-        return e in self.facts or self.sign(self.spread(e))[1]
+        return e in self.facts or -e in self.facts or self.sign(self.spread(e))[1]
 
     def never_negative(self, e: sp.Expr) -> bool:
         """Whether ``e`` is at least 0 everywhere."""

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import sympy as sp
 
-from lib.notebook.formulas.concrete import concrete, linear, tidy
-from lib.notebook.formulas.expression import Expression, Repeat, Symbol, replace, walk, wrap
+from lib.notebook.formulas.concrete import concrete, index_of, linear
+from lib.notebook.formulas.expression import Expression, Repeat, Symbol, replace, walk
+from lib.notebook.formulas.premises import GE, NE, compared
 from lib.notebook.formulas.unknown import PartialProduct, PartialSum, depths, derivative, fresh, outermost, terms
 
 
@@ -175,11 +176,55 @@ class Sums:
             else part * self.partial(slope / f, letter, end)
         )
 
+    # ---- one term taken out
 
-def index_of(index: dict) -> Expression:
-    """An index such as {T: 1, None: -1} as a formula."""
-    letters = [n * s if n > 0 else -(abs(n) * s) for s, n in index.items() if s is not None]
-    return tidy(sum(letters, wrap(index[None])), {})
+    def opened(self, e: sp.Expr, x: sp.Symbol) -> tuple[sp.Expr, dict]:
+        """``e`` with the terms that hold ``x`` taken out of its sums and products, and what then stands for the rest
+        of each: S of x[i] at n is x[1] + D, and D is S - x[1]. ``ValueError`` where they cannot be taken out.
+        """
+        v = self.algebra.symbols[x][0]
+        table: dict = {}
+        back: dict = {}
+        for part in outermost(e, (PartialSum, PartialProduct)) if v.index is not None else ():
+            places = self.places(part, v)
+            if not places:
+                continue
+            if x in part.free_symbols or any(s.name.startswith(("over", "standard")) for s in part.free_symbols):
+                raise ValueError(f"{v!r} cannot be taken out of a sum or product of open length over its family")
+            letter, rest = self.letter(part.args[0]), sp.Dummy(real=True)
+            self.algebra.domains[rest] = "real"
+            taken = [self.moved(part.args[0], letter, index_of(place)) for place in places]
+            if isinstance(part, PartialSum):
+                table[part], back[rest] = sp.Add(rest, *taken), part - sp.Add(*taken)
+            else:
+                for factor in taken:
+                    self.algebra.assume(factor, self.algebra.shown(factor, v), NE)
+                table[part], back[rest] = sp.Mul(rest, *taken), part / sp.Mul(*taken)
+        return e.xreplace(table), back
+
+    def places(self, part: sp.Expr, v: Symbol) -> list[dict]:
+        """The places, from 1 to the end of a partial sum or product, at which its body holds ``v``."""
+        symbols, letter, end = self.algebra.symbols, self.letter(part.args[0]), index_of(self.typed_end(part))
+        found = []
+        for index in {symbols[s][0].index for s in part.free_symbols if s in symbols and symbols[s][0].name == v.name}:
+            count = linear(index) if index is not None else {}
+            letters = [s for s in count if s is not None and s.name.startswith("running")]
+            if not letters:
+                continue
+            if letters != [letter] or count[letter] != 1:
+                raise ValueError(f"{v!r} cannot be taken out of a sum or product over {v.name}[{index!r}]")
+            place = v.index - index + letter
+            before, after = linear(place), linear(end - place)
+            ranges = self.algebra.ranges
+            if at_least(linear(1 - place), 1, ranges) or at_least(linear(place - end), 1, ranges):
+                continue
+            for room, least in ((before, 1), (after, 0)):
+                if not at_least(room, least, ranges):
+                    if set(room) & set(ranges):
+                        raise ValueError(f"{v!r} may be one of the terms of a sum over its family")
+                    self.algebra.assume((v, part, least), f"for ${compared(room, least, GE)}$")
+            found.append(before)
+        return found
 
 
 def turned(e: Repeat) -> Repeat:

@@ -44,6 +44,8 @@ def is_vector(e: Expression) -> bool:
     if isinstance(e, Div):
         return is_vector(e.top) or is_vector(e.bottom)
     if isinstance(e, Grad_):
+        if is_vector(e.body) and e.variable.vector:
+            raise ValueError(f"{e!r} is the gradient of a vector by a vector, a matrix; write it by components")
         return is_vector(e.body) or e.variable.vector
     if isinstance(e, Pow):
         return is_vector(e.base)
