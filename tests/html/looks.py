@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Page
+from playwright.sync_api import Page, TimeoutError
 
 # Without preloading: axe-core would fetch the style sheets again, from addresses that it gets wrong. From
 # light to dark only colours change, so only the rules about colours are asked again.
 AXE = {"resultTypes": ["violations"], "preload": False}
 AXE_IN = {"light": AXE, "dark": {**AXE, "runOnly": ["color-contrast", "link-in-text-block"]}}
 
-# Colours fade from one theme to the other; half-way through, their contrast is nobody's choice.
+# Colours fade from one theme to the other; half-way through, their contrast is nobody's choice. A fade that is broken
+# off is over, too.
 DRESS = """async mode => {
     document.documentElement.dataset.theme = mode;
-    await Promise.all(document.getAnimations().map(fade => fade.finished));
+    await Promise.allSettled(document.getAnimations().map(fade => fade.finished));
 }"""
+
+# The theme lets the keyboard into code that is wider than its box, a moment after the page was loaded or resized.
+SETTLED = """() => [...document.querySelectorAll("pre")].every(
+    code => code.scrollWidth <= code.clientWidth || code.tabIndex === 0)"""
 
 # axe-core takes milliseconds for each element, and a chapter has tens of thousands: the words of highlighted code and
 # the signs of formulas. Of what looks alike to it the first stays as it is. The other words, in code of one kind,
@@ -74,6 +81,8 @@ def thin(page: Page) -> None:
 
 def serious_faults(page: Page, mode: str) -> list[str]:
     """What axe-core finds serious or critical, an entry for each rule and element. Nothing is excused."""
+    with suppress(TimeoutError):  # then axe-core says what is wrong
+        page.wait_for_function(SETTLED, timeout=5_000)
     found = Axe().run(page, options=AXE_IN[mode]).response["violations"]
     return [
         f"{rule['id']} ({rule['impact']}) {node['target']}: {node['html'][:300]}"

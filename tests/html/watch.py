@@ -21,6 +21,9 @@ UNFOLD = """() => {
 }"""
 
 
+LOADING = 120_000  # milliseconds; a long chapter takes two seconds, and twenty times that beside other work
+
+
 @dataclass
 class Watch:
     """What a page asked for outside the book, what it did not get, and the errors it reported."""
@@ -61,7 +64,7 @@ def opened(context: BrowserContext, base: str, name: str) -> Iterator[tuple[Page
     page.on("requestfailed", lambda request: watch.failed.append(f"{request.failure} {request.url}"))
     page.on("console", note_message)
     page.on("pageerror", lambda error: watch.errors.append(f"uncaught: {error}"))
-    page.goto(base + name, wait_until="load")
+    page.goto(base + name, wait_until="load", timeout=LOADING)
     page.evaluate(SETTLE)
     try:
         yield page, watch
