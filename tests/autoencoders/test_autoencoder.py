@@ -111,7 +111,7 @@ def test_wrong_pixels_are_named(value):
     x = images(2)
     x[1, 0, 3, 4] = value
     for model in (Autoencoder(3), VAE(3)):
-        with pytest.raises(ValueError, match=r"x must have pixels in \[0, 1\], got"):
+        with pytest.raises(ValueError, match=r"x must be finite and lie in \[0, 1\], got values from"):
             model.loss(x)
 
 
@@ -122,9 +122,9 @@ def test_wrong_pixels_are_named(value):
         ({"latent_dim": 0}, "latent_dim must be an integer of at least 1, got 0"),
         ({"latent_dim": 2.5}, "latent_dim must be an integer"),
         ({"latent_dim": True}, "latent_dim must be an integer"),
-        ({"network": "vit"}, 'network must be "mlp" or "conv", got \'vit\''),
-        ({"image_shape": (28, 28)}, "image_shape must be three positive integers"),
-        ({"image_shape": (1, 0, 28)}, "image_shape must be three positive integers"),
+        ({"network": "vit"}, "network must be one of mlp, conv, got 'vit'"),
+        ({"image_shape": (28, 28)}, r"image_shape must be positive integers \(C, H, W\), got \(28, 28\)"),
+        ({"image_shape": (1, 0, 28)}, "image_shape must be positive integers"),
         (
             {"network": "conv", "image_shape": (1, 30, 28)},
             "divisible by 4 for the conv network, got 30 and 28",
@@ -137,5 +137,5 @@ def test_bad_settings_are_named(model, arguments, message):
 
 
 def test_integer_images_are_refused():
-    with pytest.raises(ValueError, match=r"x must be floating point, got torch\.uint8"):
+    with pytest.raises(ValueError, match=r"x must be a floating-point tensor, got torch\.uint8"):
         Autoencoder(3).encode(torch.zeros(2, 1, 28, 28, dtype=torch.uint8))

@@ -142,9 +142,9 @@ def test_samples_follow_their_generator():
     "arguments, message",
     [
         ({"likelihood": "poisson"}, "likelihood must be"),
-        ({"beta": -1}, "beta must be a finite number of at least 0, got -1"),
+        ({"beta": -1}, "beta must be a finite number, at least 0, got -1"),
         ({"beta": math.nan}, "beta must be"),
-        ({"pixel_std": 0}, "pixel_std must be a finite number above 0, got 0"),
+        ({"pixel_std": 0}, "pixel_std must be a finite number, above 0, got 0"),
         ({"pixel_std": math.inf}, "pixel_std must be"),
     ],
 )
@@ -163,5 +163,5 @@ def test_bad_counts_are_named(bad):
 
 
 def test_bad_noise_is_named():
-    with pytest.raises(ValueError, match=r"noise must have the shape of mu, \(2, 3\), got \(2, 4\)"):
+    with pytest.raises(ValueError, match=r"noise must have the shape \(2, 3\), got \(2, 4\)"):
         VAE(3).elbo(torch.zeros(2, 1, 28, 28), torch.zeros(2, 4))
