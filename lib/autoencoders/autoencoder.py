@@ -99,7 +99,7 @@ class Autoencoder(nn.Module):
         super().__init__()
         check_count(latent_dim=latent_dim)
         self.latent_dim = latent_dim
-        self.image_shape = tuple(image_shape)
+        self.image_shape = check_network(network, image_shape)
         self.encoder = encoder(latent_dim, network, image_shape)
         self.decoder = decoder(latent_dim, network, image_shape)
 

@@ -19,6 +19,7 @@ from lib.autoencoders.autoencoder import (
     check_codes,
     check_generator,
     check_images,
+    check_network,
     check_some,
     decoder,
     encoder,
@@ -74,7 +75,7 @@ class VAE(nn.Module):
         check_number(above=0, pixel_std=pixel_std)
         check_count(latent_dim=latent_dim)
         self.latent_dim = latent_dim
-        self.image_shape = tuple(image_shape)
+        self.image_shape = check_network(network, image_shape)
         self.likelihood = likelihood
         self.beta = beta
         self.pixel_std = pixel_std

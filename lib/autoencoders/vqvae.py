@@ -136,6 +136,7 @@ class VQVAE(nn.Module):
     ):
         super().__init__()
         check_number(0, commitment=commitment)
+        check_count(num_codes=num_codes, dim=dim)
         self.commitment, self.in_channels = commitment, in_channels
         sizes = {"channels": channels, "stride": self.stride, "num_blocks": num_blocks, "hidden": hidden}
         self.enc = Encoder(in_channels, **sizes)

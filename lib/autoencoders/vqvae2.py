@@ -49,7 +49,7 @@ class VQVAE2(nn.Module):
     ):
         super().__init__()
         check_number(0, commitment=commitment)
-        check_count(dim=dim)
+        check_count(num_codes=num_codes, dim=dim)
         self.commitment, self.in_channels, self.channels, self.dim = commitment, in_channels, channels, dim
         sizes = {"channels": channels, "num_blocks": num_blocks, "hidden": hidden}
         self.enc_b = Encoder(in_channels, stride=4, **sizes)

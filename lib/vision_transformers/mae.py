@@ -9,7 +9,7 @@ N counts patches, K of them stay visible. A mask holds 1 where a patch was remov
 import torch
 from torch import Tensor, nn
 
-from lib.checks import check_count, check_floats, check_integers, is_number
+from lib.checks import check_count, check_finite, check_floats, check_integers, is_number
 from lib.vision_transformers.vit import EPS, Block, PatchEmbed, check_mlp_ratio, wide
 
 
@@ -147,7 +147,9 @@ class MaskedAutoencoderViT(nn.Module):
             target = (target - mean) / (var + 1e-6).sqrt()
         error = (wide(pred) - target).square().mean(dim=-1)  # (B, N)
         mask = wide(mask)  # 16 bits count to 256 or 2048
-        return (error * mask).sum() / mask.sum()
+        removed = mask.sum()
+        check_finite("the sum of mask", removed, 1)
+        return (error * mask).sum() / removed
 
     def patchify(self, imgs: Tensor) -> Tensor:
         """Images (B, C, img_size, img_size) as patches (B, N, p * p * C): row, column and channel within a patch."""

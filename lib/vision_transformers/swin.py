@@ -140,6 +140,8 @@ class BasicLayer(nn.Module):
         merge: bool,
     ):
         super().__init__()
+        check_count(dim=dim, depth=depth, num_heads=num_heads, window_size=window_size)
+        check_sizes("resolution", resolution, 2)
         window_size = min(window_size, *resolution)
         self.blocks = nn.ModuleList(
             SwinTransformerBlock(dim, resolution, num_heads, window_size, shift, mlp_ratio, qkv_bias)

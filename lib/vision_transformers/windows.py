@@ -86,6 +86,7 @@ class WindowAttention(Attention):
     """
 
     def __init__(self, dim: int, window_size: int, num_heads: int, qkv_bias: bool = True):
+        check_count(window_size=window_size)
         super().__init__(dim, num_heads, qkv_bias)
         self.relative_position_bias_table = nn.Parameter(torch.empty((2 * window_size - 1) ** 2, num_heads))
         nn.init.trunc_normal_(self.relative_position_bias_table, std=0.02)

@@ -5,6 +5,7 @@ import torch
 
 from lib.autoencoders import VQVAE, VQVAE2
 from lib.autoencoders.vqvae import Decoder, Encoder
+from tests.autoencoders.waits import waits
 
 
 def small(kind):
@@ -108,6 +109,40 @@ def test_vqvae2_bottom_is_told_of_the_top():
     assert (first - second).abs().max() > 1e-3
 
 
+@pytest.mark.parametrize("kind", [VQVAE, VQVAE2])
+def test_a_training_step_waits_for_no_device(kind, monkeypatch):
+    model, x = small(kind).train(), torch.rand(4, 1, 16, 16)
+    assert not waits(lambda: model.loss(x)["loss"].backward(), monkeypatch)
+
+
+@pytest.mark.parametrize("kind", [VQVAE, VQVAE2])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_16_bits_round_the_networks_and_not_the_losses(kind, dtype):
+    model, x = small(kind).train(), torch.rand(4, 1, 16, 16)
+    state, wanted = {name: value.clone() for name, value in model.state_dict().items()}, model.loss(x)
+    for cast in (False, True):
+        model = small(kind).train()
+        model.load_state_dict(state)
+        model.to(dtype if cast else torch.float32)
+        with torch.autocast("cpu", dtype, enabled=not cast):
+            found = model.loss(x.to(dtype) if cast else x)
+            found["loss"].backward()
+        assert {value.dtype for value in found.values()} == {torch.float32}
+        assert found["reconstruction"].item() == pytest.approx(wanted["reconstruction"].item(), rel=0.02)
+        assert all(1 <= found[name] <= 12 for name in found if name.startswith("perplexity"))
+        codes = model.eval().encode(x.to(dtype))
+        assert model.decode(*(codes if isinstance(codes, tuple) else (codes,))).dtype == (dtype if cast else x.dtype)
+
+
+@pytest.mark.parametrize("kind", [VQVAE, VQVAE2])
+def test_without_images_there_are_codes_but_no_loss(kind):
+    model, none = small(kind).eval(), torch.zeros(0, 1, 16, 16)
+    codes = model.encode(none)
+    assert model.decode(*(codes if isinstance(codes, tuple) else (codes,))).shape == none.shape
+    with pytest.raises(ValueError, match=r"x must hold something, got shape \(0, 1, 16, 16\)"):
+        model.loss(none)
+
+
 @pytest.mark.parametrize(
     "build, message",
     [
@@ -117,6 +152,7 @@ def test_vqvae2_bottom_is_told_of_the_top():
         (lambda: VQVAE().loss(torch.full((1, 1, 28, 28), torch.nan)), r"x must be finite and lie in \[0, 1\]"),
         (lambda: VQVAE2(1)(torch.zeros(1, 1, 28, 28)), "divisible by 8"),
         (lambda: VQVAE2().decode(torch.zeros(1, 4, 4).long(), torch.zeros(1, 4, 4).long()), "top and bottom must be"),
+        (lambda: VQVAE2(1).loss(torch.full((1, 1, 16, 16), torch.nan)), "x must be finite, got values from nan to nan"),
         (lambda: Encoder(1, stride=3), "stride must be 2 or 4, got 3"),
     ],
 )  # fmt: skip

@@ -386,6 +386,20 @@ def test_a_ratio_must_leave_and_hide_something(net, ratio):
         assert str(error.value) == f"mask_ratio must keep and remove at least one of 16 patches, got {ratio!r}"
 
 
+def test_without_images_there_are_tokens_but_no_loss(net):
+    none = torch.zeros(0, 3, 32, 32)
+    assert net.forward_features(none).shape == (0, 17, 48) and net.forward_encoder(none)[0].shape == (0, 5, 48)
+    with pytest.raises(ValueError, match=r"^imgs must hold at least one image, got shape \(0, 3, 32, 32\)$"):
+        net(none)
+
+
+def test_a_mask_must_hide_something(net):
+    with pytest.raises(
+        ValueError, match=r"^the sum of mask must be finite and lie in \[1, inf\], got values from 0 to 0$"
+    ):
+        net.forward_loss(pictures(), torch.zeros(4, 16, 192), torch.zeros(4, 16))
+
+
 @pytest.mark.parametrize("shape", [(4, 15), (3, 16), (16,), (4, 16, 1)])
 def test_wrong_noise_is_named(net, shape):
     with pytest.raises(ValueError) as error:
