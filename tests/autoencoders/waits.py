@@ -1,6 +1,7 @@
 """Counts the places where a device would be waited for, on a machine that has none."""
 
 import torch
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 LOOKS = ("_local_scalar_dense", "item", "is_nonzero", "equal", "nonzero", "masked_select", "multinomial", "_unique2")
@@ -26,6 +27,19 @@ class Waits(TorchDispatchMode):
         return function(*args, **(kwargs or {}))
 
 
+class Readings(TorchFunctionMode):
+    """The names of all calls by which Python reads a tensor as a whole, in a list that is given."""
+
+    def __init__(self, found: list[str]):
+        super().__init__()
+        self.found = found
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        if function in (torch.Tensor.tolist, torch.Tensor.cpu, torch.Tensor.numpy, torch.Tensor.__array__):
+            self.found.append(function.__name__)
+        return function(*args, **(kwargs or {}))
+
+
 def indices(args) -> list:
     """What an indexing call indexes with."""
     return list(args[1]) if len(args) > 1 and isinstance(args[1], (list, tuple)) else []
@@ -34,6 +48,6 @@ def indices(args) -> list:
 def waits(run, monkeypatch) -> list[str]:
     """What `run()` would wait for on a device."""
     monkeypatch.setattr("lib.checks.readable", lambda value: False)
-    with Waits() as mode:
+    with Waits() as mode, Readings(mode.found):
         run()
     return mode.found
