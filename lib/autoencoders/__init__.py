@@ -2,8 +2,9 @@
 
 from lib.autoencoders.autoencoder import Autoencoder, start_at_mean
 from lib.autoencoders.prior import CodePrior, MaskedConv2d
+from lib.autoencoders.quantizer import VectorQuantizer
 from lib.autoencoders.vae import VAE, kl_to_standard_normal
-from lib.autoencoders.vqvae import VQVAE, VectorQuantizer
+from lib.autoencoders.vqvae import VQVAE
 from lib.autoencoders.vqvae2 import VQVAE2
 
 __all__ = [

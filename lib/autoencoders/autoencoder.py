@@ -4,10 +4,13 @@ Hinton and Salakhutdinov, "Reducing the Dimensionality of Data with Neural Netwo
 The two small networks below, an MLP and a convolutional one, also serve the VAE (`vae.py`).
 """
 
+from collections.abc import Sequence
+from numbers import Integral
+
 import torch
 from torch import Tensor, nn
 
-from lib.checks import check_count
+from lib.checks import check_count, check_finite, check_floats, check_option
 
 HIDDEN = (400, 200)  # widths of the MLP's two hidden layers, encoder order
 CHANNELS = (32, 64)  # channels of the convolutional network at 1/2 and 1/4 of the image size
@@ -19,6 +22,7 @@ def encoder(out_features: int, network: str = "mlp", image_shape: tuple[int, int
     Raises `ValueError` if `network` is neither "mlp" nor "conv", or if "conv" meets a height or width that is
     not a multiple of 4.
     """
+    check_count(out_features=out_features)
     C, H, W = check_network(network, image_shape)
     if network == "mlp":
         return nn.Sequential(
@@ -40,6 +44,7 @@ def decoder(latent_dim: int, network: str = "mlp", image_shape: tuple[int, int, 
 
     Raises `ValueError` as `encoder` does.
     """
+    check_count(latent_dim=latent_dim)
     C, H, W = check_network(network, image_shape)
     if network == "mlp":
         return nn.Sequential(
@@ -62,9 +67,17 @@ def start_at_mean(decoder: nn.Sequential, images: Tensor) -> None:
 
     The mean is what the squared error and the cross-entropy ask for when the code says nothing yet. The bias holds
     log-odds, so the mean is kept between 0.01 and 0.99. A convolution has one bias a channel and gets its mean.
+
+    Raises `ValueError` for a decoder without a bias, and for images of other sizes, none at all, or not finite ones.
     """
-    bias = [layer.bias for layer in decoder if hasattr(layer, "bias")][-1]
-    mean = images.mean(0)
+    biases = [layer.bias for layer in decoder if hasattr(layer, "bias")] if isinstance(decoder, nn.Sequential) else []
+    if not biases:
+        raise ValueError(f"decoder must be an nn.Sequential with a bias, got {type(decoder).__name__}")
+    if check_floats("images", images).ndim != 4:
+        raise ValueError(f"images must have shape (N, C, H, W), got {tuple(images.shape)}")
+    check_some("images", images)
+    check_finite("images", images)
+    bias, mean = biases[-1], wide(images).mean(0)
     mean = mean.flatten() if bias.numel() == mean.numel() else mean.flatten(1).mean(1)
     if bias.shape != mean.shape:
         raise ValueError(
@@ -86,19 +99,19 @@ class Autoencoder(nn.Module):
         super().__init__()
         check_count(latent_dim=latent_dim)
         self.latent_dim = latent_dim
-        self.image_shape = tuple(image_shape)
+        self.image_shape = check_network(network, image_shape)
         self.encoder = encoder(latent_dim, network, image_shape)
         self.decoder = decoder(latent_dim, network, image_shape)
 
     def encode(self, x: Tensor) -> Tensor:
         """Codes (B, latent_dim) of images (B, C, H, W)."""
         check_images(x, self.image_shape)
-        return self.encoder(x)
+        return self.encoder(cast_for(self.encoder, x))
 
     def decode(self, z: Tensor) -> Tensor:
         """Images (B, C, H, W) in (0, 1) from codes (B, latent_dim)."""
         check_codes(z, self.latent_dim)
-        return self.decoder(z).sigmoid()
+        return self.decoder(cast_for(self.decoder, z)).sigmoid()
 
     def forward(self, x: Tensor) -> Tensor:
         """Reconstruction of images (B, C, H, W), in (0, 1)."""
@@ -107,43 +120,66 @@ class Autoencoder(nn.Module):
     def loss(self, x: Tensor) -> dict[str, Tensor]:
         r"""Squared error $\lVert x - \hat x \rVert^2$, summed over an image's pixels, averaged over the batch.
 
-        Raises `ValueError` if a pixel lies outside [0, 1] or is not a number.
+        Raises `ValueError` if there is no image, and if a pixel lies outside [0, 1] or is not a number.
         """
-        check_pixels(x)
-        return {"loss": (x - self(x)).square().flatten(1).sum(1).mean()}
+        check_images(x, self.image_shape)
+        check_some("x", x)
+        check_finite("x", x, 0, 1)
+        return {"loss": (wide(x) - wide(self(x))).square().flatten(1).sum(1).mean()}
+
+
+def wide(x: Tensor) -> Tensor:
+    """`x` in float32 or wider, for sums over pixels or codes, of which 16 bits keep two or three figures."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+def cast_for(network: nn.Module, x: Tensor) -> Tensor:
+    """`x` in the precision of the network's parameters: what stands at its door."""
+    parameter = next(network.parameters(), None)
+    return x if parameter is None else x.to(parameter.dtype)
 
 
 def check_network(network: str, image_shape: tuple[int, int, int]) -> tuple[int, int, int]:
     """(C, H, W), after checking that `network` can be built for it."""
-    if network not in ("mlp", "conv"):
-        raise ValueError(f'network must be "mlp" or "conv", got {network!r}')
-    if len(image_shape) != 3 or any(int(n) != n or n < 1 for n in image_shape):
-        raise ValueError(f"image_shape must be three positive integers (C, H, W), got {image_shape!r}")
-    C, H, W = image_shape
+    check_option("network", network, ("mlp", "conv"))
+    C, H, W = check_sizes("image_shape", image_shape, "C, H, W")
     if network == "conv" and (H % 4 or W % 4):
         raise ValueError(f"image_shape must have H and W divisible by 4 for the conv network, got {H} and {W}")
     return C, H, W
 
 
+def check_sizes(name: str, sizes: Sequence[int], wanted: str) -> tuple[int, ...]:
+    """`sizes` as a tuple of positive integers, as many as the `wanted` "C, H, W" names; else `ValueError`."""
+    listed = isinstance(sizes, Sequence) and len(sizes) == len(wanted.split(", "))
+    if not listed or not all(isinstance(n, Integral) and not isinstance(n, bool) and n > 0 for n in sizes):
+        raise ValueError(f"{name} must be positive integers ({wanted}), got {sizes!r:.60}")
+    return tuple(sizes)
+
+
 def check_images(x: Tensor, image_shape: tuple[int, ...]) -> None:
-    """Raise `ValueError` unless `x` is a floating-point batch (B, C, H, W) of `image_shape`."""
-    if tuple(x.shape[1:]) != tuple(image_shape) or x.ndim != 4:
+    """Raises `ValueError` unless `x` is a floating-point batch (B, C, H, W) of `image_shape`."""
+    check_floats("x", x)
+    if x.ndim != 4 or tuple(x.shape[1:]) != tuple(image_shape):
         wanted = ", ".join(map(str, image_shape))
         raise ValueError(f"x must have shape (B, {wanted}), got {tuple(x.shape)}")
-    if not x.is_floating_point():
-        raise ValueError(f"x must be floating point, got {x.dtype}")
 
 
 def check_codes(z: Tensor, latent_dim: int) -> None:
-    """Raise `ValueError` unless `z` is a batch of codes (B, latent_dim)."""
+    """Raises `ValueError` unless `z` is a batch of codes (B, latent_dim)."""
+    check_floats("z", z)
     if z.ndim != 2 or z.shape[1] != latent_dim:
         raise ValueError(f"z must have shape (B, {latent_dim}), got {tuple(z.shape)}")
 
 
-def check_pixels(x: Tensor) -> None:
-    """Raise `ValueError` if a pixel of `x` is not in [0, 1]. Not looked at while compiling or without data."""
-    if torch.compiler.is_compiling() or x.is_meta or x.numel() == 0:
-        return
-    low, high = torch.stack(x.detach().aminmax()).tolist()
-    if not (low >= 0 and high <= 1):  # written so that NaN fails too
-        raise ValueError(f"x must have pixels in [0, 1], got values from {low:g} to {high:g}")
+def check_some(name: str, value: Tensor) -> None:
+    """Raises `ValueError` where a mean over `value` would be one over nothing."""
+    if not value.numel():
+        raise ValueError(f"{name} must hold something, got shape {tuple(value.shape)}")
+
+
+def check_generator(generator: torch.Generator | None, device: torch.device | str) -> None:
+    """Raises `ValueError` unless `generator` is None or draws on this kind of `device`."""
+    kind = torch.device(device).type
+    if generator is not None and not (isinstance(generator, torch.Generator) and generator.device.type == kind):
+        got = generator.device if isinstance(generator, torch.Generator) else f"{generator!r:.60}"
+        raise ValueError(f"generator must be a torch.Generator on {kind}, got {got}")

@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lib.attention import Attention
-from lib.checks import check_count
+from lib.autoencoders.autoencoder import check_generator, check_sizes, check_some, wide
+from lib.checks import check_count, check_floats, check_integers, check_number, check_option
 
 Cache = list[tuple[Tensor, Tensor]]
 
@@ -70,16 +71,20 @@ class CodePrior(nn.Module):
         num_heads: int = 4,
     ):
         super().__init__()
-        check_count(num_codes=num_codes, height=shape[0], width=shape[1], dim=dim, depth=depth)
+        check_count(num_codes=num_codes, dim=dim, depth=depth)
         check_count(0, num_classes=num_classes)
-        self.num_codes, self.shape, self.num_classes, self.upper = num_codes, tuple(shape), num_classes, upper
+        self.num_codes, self.shape, self.num_classes = (
+            num_codes,
+            check_sizes("shape", shape, "height, width"),
+            num_classes,
+        )
+        self.upper = None if upper is None else check_sizes("upper", upper, "num_codes, height, width")
         self.class_embed = nn.Embedding(max(1, num_classes), dim)  # without classes, one token to start from
         self.upper_embed = None
         before = 1
-        if upper is not None:
-            check_count(**{"upper's codes": upper[0], "upper's height": upper[1], "upper's width": upper[2]})
-            self.upper_embed = nn.Embedding(upper[0], dim)
-            before += upper[1] * upper[2]
+        if self.upper is not None:
+            self.upper_embed = nn.Embedding(self.upper[0], dim)
+            before += math.prod(self.upper[1:])
         self.code_embed = nn.Embedding(num_codes, dim)
         self.pos_embed = nn.Parameter(torch.empty(before + math.prod(shape) - 1, dim))  # the last code is not read
         self.blocks = nn.ModuleList(PriorBlock(dim, num_heads) for _ in range(depth))
@@ -93,8 +98,8 @@ class CodePrior(nn.Module):
 
     def forward(self, codes: Tensor, labels: Tensor | None = None, upper: Tensor | None = None) -> Tensor:
         """Logits (B, num_codes, h, w) of each code of maps (B, h, w), given those before it, labels and upper maps."""
-        check_map("codes", codes, self.num_codes, self.shape)
-        condition = self.condition(len(codes), labels, upper)
+        codes = check_map("codes", codes, self.num_codes, self.shape)
+        condition = self.condition(codes.shape[0], labels, upper)
         x = torch.cat([condition, self.code_embed(codes.flatten(1)[:, :-1])], dim=1) + self.pos_embed
         for block in self.blocks:
             x, _ = block(x)
@@ -102,8 +107,10 @@ class CodePrior(nn.Module):
         return logits.transpose(1, 2).unflatten(2, self.shape)
 
     def loss(self, codes: Tensor, labels: Tensor | None = None, upper: Tensor | None = None) -> Tensor:
-        """Cross-entropy in nats a code, for maps (B, h, w), labels (B,) and upper maps."""
-        return F.cross_entropy(self(codes, labels, upper), codes)
+        """Cross-entropy in nats a code, in float32 or wider, for maps (B, h, w), labels (B,) and upper maps."""
+        codes = check_map("codes", codes, self.num_codes, self.shape)
+        check_some("codes", codes)
+        return F.cross_entropy(wide(self(codes, labels, upper)), codes)
 
     @torch.no_grad()
     def sample(
@@ -125,16 +132,16 @@ class CodePrior(nn.Module):
             temperature: divides the logits; below 1 likely codes become likelier.
             cache: keep the keys and values of what is written. Without it every code reads everything again: the same
                 maps, more slowly.
-            generator: of the random numbers.
+            generator: of the random numbers, on the prior's device.
         """
         check_count(n=n)
-        if not temperature > 0:
-            raise ValueError(f"temperature must be above 0, got {temperature!r}")
+        check_number(above=0, temperature=temperature)
+        check_generator(generator, self.pos_embed.device)
         x = self.condition(n, labels, upper)
         written, past = [], None
         for _ in range(math.prod(self.shape)):
             logits, past = self.next_code(x, past if cache else None)
-            chosen = torch.multinomial((logits / temperature).softmax(-1), 1, generator=generator)
+            chosen = draw((wide(logits) / temperature).softmax(-1), generator)
             written.append(chosen)
             token = self.code_embed(chosen)
             x = token if cache else torch.cat([x, token], dim=1)
@@ -142,6 +149,7 @@ class CodePrior(nn.Module):
 
     def next_code(self, x: Tensor, past: Cache | None) -> tuple[Tensor, Cache]:
         """Logits (B, num_codes) after tokens (B, N, dim) that follow what `past` holds, and all keys and values."""
+        check_floats("x", x)
         start = 0 if past is None else past[0][0].shape[2]
         x = x + self.pos_embed[start : start + x.shape[1]]
         seen = []
@@ -158,26 +166,33 @@ class CodePrior(nn.Module):
             raise ValueError(f"this prior wants {wanted}, got {' and '.join(got) or 'neither'}")
         if labels is None:
             labels = torch.zeros(n, dtype=torch.long, device=self.pos_embed.device)
-        check_map("labels", labels, max(1, self.num_classes), ())
+        labels = check_map("labels", labels, max(1, self.num_classes), ())
+        if labels.shape[0] != n:
+            raise ValueError(f"labels must be one for each of the {n} maps, got {labels.shape[0]}")
         tokens = self.class_embed(labels)[:, None]
         if upper is not None and self.upper is not None and self.upper_embed is not None:  # all or none, as seen above
-            check_map("upper", upper, self.upper[0], self.upper[1:])
+            upper = check_map("upper", upper, self.upper[0], self.upper[1:])
+            if upper.shape[0] != n:
+                raise ValueError(f"upper must be one map for each of the {n} maps, got {upper.shape[0]}")
             tokens = torch.cat([tokens, self.upper_embed(upper.flatten(1))], dim=1)
-        if len(tokens) != n:
-            raise ValueError(f"labels must be one for each of the {n} maps, got {len(tokens)}")
         return tokens
 
 
-def check_map(name: str, codes: Tensor, count: int, shape: tuple[int, ...]) -> None:
-    """Raises `ValueError` unless `codes` are integers (B, *shape) between 0 and count - 1."""
-    if codes.is_floating_point() or codes.shape[1:] != tuple(shape) or not codes.ndim:
-        got = f"{codes.dtype} {tuple(codes.shape)}"
-        raise ValueError(f"{name} must be integers {('B', *shape)}, got {got}".replace("'", ""))
-    if torch.compiler.is_compiling() or codes.is_meta or not codes.numel():
-        return
-    if codes.min() < 0 or codes.max() >= count:
-        got = f"values from {codes.min()} to {codes.max()}"
-        raise ValueError(f"{name} must lie between 0 and {count - 1}, got {got}")
+def draw(probabilities: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    """One code (B, 1) from each distribution (B, num_codes): the first of clocks that ring at these rates.
+
+    `torch.multinomial` draws the same, but looks at the probabilities first, for which it would wait for the device.
+    """
+    return (probabilities / torch.empty_like(probabilities).exponential_(generator=generator)).argmax(-1, keepdim=True)
+
+
+def check_map(name: str, codes: Tensor, count: int, shape: tuple[int, ...]) -> Tensor:
+    """`codes` as int64: integers (B, *shape) between 0 and count - 1; else `ValueError`."""
+    codes = check_integers(name, codes, 0, count - 1)
+    if not codes.ndim or codes.shape[1:] != tuple(shape):
+        wanted = f"({', '.join(['B', *map(str, shape)])}{',' * (not shape)})"
+        raise ValueError(f"{name} must have shape {wanted}, got {tuple(codes.shape)}")
+    return codes
 
 
 class MaskedConv2d(nn.Conv2d):
@@ -194,9 +209,8 @@ class MaskedConv2d(nn.Conv2d):
     """
 
     def __init__(self, mask: str, in_channels: int, out_channels: int, kernel_size: int):
-        check_count(kernel_size=kernel_size)
-        if mask not in ("A", "B"):
-            raise ValueError(f'mask must be "A" or "B", got {mask!r}')
+        check_option("mask", mask, ("A", "B"))
+        check_count(in_channels=in_channels, out_channels=out_channels, kernel_size=kernel_size)
         if kernel_size % 2 == 0:
             raise ValueError(f"kernel_size must be odd, got {kernel_size}")
         super().__init__(in_channels, out_channels, kernel_size, padding=kernel_size // 2)
@@ -207,4 +221,6 @@ class MaskedConv2d(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """The features of maps (B, in_channels, H, W)."""
+        if check_floats("x", x).ndim != 4 or x.shape[1] != self.in_channels:
+            raise ValueError(f"x must have shape (B, {self.in_channels}, H, W), got {tuple(x.shape)}")
         return self._conv_forward(x, self.weight * self.visible, self.bias)

@@ -14,14 +14,26 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lib.autoencoders.autoencoder import check_codes, check_images, check_pixels, decoder, encoder
-from lib.checks import check_count
+from lib.autoencoders.autoencoder import (
+    cast_for,
+    check_codes,
+    check_generator,
+    check_images,
+    check_network,
+    check_some,
+    decoder,
+    encoder,
+    wide,
+)
+from lib.checks import check_count, check_finite, check_floats, check_number, check_option
 
 LOG_2PI = math.log(2 * math.pi)
 
 
 def log_normal(x: Tensor, mean: Tensor, logvar: Tensor) -> Tensor:
     r"""$\log \mathcal N(x; \mu, \sigma^2)$ an element, with $\log\sigma^2$ given; shapes broadcast."""
+    for name, value in (("x", x), ("mean", mean), ("logvar", logvar)):
+        check_floats(name, value)
     return -0.5 * (LOG_2PI + logvar + (x - mean).square() * (-logvar).exp())
 
 
@@ -30,6 +42,8 @@ def kl_to_standard_normal(mu: Tensor, logvar: Tensor) -> Tensor:
 
     Kingma and Welling (2014), appendix B. `mu` and `logvar` have one shape, which the result keeps.
     """
+    check_floats("mu", mu)
+    check_floats("logvar", logvar, like=mu)
     return 0.5 * (mu.square() + logvar.exp() - logvar - 1)
 
 
@@ -56,15 +70,12 @@ class VAE(nn.Module):
         image_shape: tuple[int, int, int] = (1, 28, 28),
     ):
         super().__init__()
-        if likelihood not in ("bernoulli", "gaussian"):
-            raise ValueError(f'likelihood must be "bernoulli" or "gaussian", got {likelihood!r}')
-        if not (math.isfinite(beta) and beta >= 0):
-            raise ValueError(f"beta must be a finite number of at least 0, got {beta!r}")
-        if not (math.isfinite(pixel_std) and pixel_std > 0):
-            raise ValueError(f"pixel_std must be a finite number above 0, got {pixel_std!r}")
+        check_option("likelihood", likelihood, ("bernoulli", "gaussian"))
+        check_number(0, beta=beta)
+        check_number(above=0, pixel_std=pixel_std)
         check_count(latent_dim=latent_dim)
         self.latent_dim = latent_dim
-        self.image_shape = tuple(image_shape)
+        self.image_shape = check_network(network, image_shape)
         self.likelihood = likelihood
         self.beta = beta
         self.pixel_std = pixel_std
@@ -77,29 +88,33 @@ class VAE(nn.Module):
         The logarithm may be any real number, so the network needs no activation to keep a variance positive.
         """
         check_images(x, self.image_shape)
-        mu, logvar = self.encoder(x).chunk(2, dim=1)
+        mu, logvar = self.encoder(cast_for(self.encoder, x)).chunk(2, dim=1)
         return mu, logvar
 
     def reparameterize(self, mu: Tensor, logvar: Tensor, noise: Tensor | None = None) -> Tensor:
         r"""$z = \mu + \sigma\epsilon$ with $\epsilon \sim \mathcal N(0, I)$, or the given `noise`, shaped as `mu`."""
-        if noise is None:
-            noise = torch.randn_like(mu)
-        elif noise.shape != mu.shape:
-            raise ValueError(f"noise must have the shape of mu, {tuple(mu.shape)}, got {tuple(noise.shape)}")
+        check_floats("mu", mu)
+        check_floats("logvar", logvar, like=mu)
+        noise = torch.randn_like(wide(mu)) if noise is None else check_floats("noise", noise, like=mu)
         return mu + (0.5 * logvar).exp() * noise
 
     def decode(self, z: Tensor) -> Tensor:
         """Mean images (B, C, H, W) in (0, 1) of $p(x|z)$ for codes (B, latent_dim)."""
         check_codes(z, self.latent_dim)
-        return self.decoder(z).sigmoid()
+        return self.decoder(cast_for(self.decoder, z)).sigmoid()
 
     def forward(self, x: Tensor) -> Tensor:
         r"""Reconstruction of images (B, C, H, W) through $z = \mu(x)$, without noise."""
         return self.decode(self.encode(x)[0])
 
     def log_likelihood(self, x: Tensor, z: Tensor) -> Tensor:
-        r"""$\log p(x|z)$ (B,), summed over the pixels of each image."""
-        logits = self.decoder(z).to(x.dtype)  # under autocast too: a sum of 784 terms wants more than bfloat16
+        r"""$\log p(x|z)$ (B,), summed over the pixels of each image, in float32 or wider."""
+        check_images(x, self.image_shape)
+        check_codes(z, self.latent_dim)
+        if z.shape[0] != x.shape[0]:
+            raise ValueError(f"z must hold a code for each of the {x.shape[0]} images of x, got {z.shape[0]}")
+        x = wide(x)  # a sum of 784 terms wants more than bfloat16
+        logits = self.decoder(cast_for(self.decoder, z)).to(x.dtype)
         if self.likelihood == "bernoulli":
             log_p = -F.binary_cross_entropy_with_logits(logits, x, reduction="none")
         else:
@@ -114,14 +129,15 @@ class VAE(nn.Module):
             noise: the $\epsilon$ of the one sample of $z$ that estimates the expectation, (B, latent_dim).
 
         Returns:
-            "elbo", "reconstruction" ($\log p(x|z)$) and "kl", each (B,), with elbo = reconstruction - kl.
+            "elbo", "reconstruction" ($\log p(x|z)$) and "kl", each (B,), with elbo = reconstruction - kl, in float32 or
+            wider.
 
         Raises:
             ValueError: for a wrong shape, or a pixel outside [0, 1].
         """
         check_images(x, self.image_shape)
-        check_pixels(x)
-        mu, logvar = (t.to(x.dtype) for t in self.encode(x))
+        check_finite("x", x, 0, 1)
+        mu, logvar = (t.to(wide(x).dtype) for t in self.encode(x))
         reconstruction = self.log_likelihood(x, self.reparameterize(mu, logvar, noise))
         kl = kl_to_standard_normal(mu, logvar).sum(1)
         return {"elbo": reconstruction - kl, "reconstruction": reconstruction, "kl": kl}
@@ -129,8 +145,11 @@ class VAE(nn.Module):
     def loss(self, x: Tensor, noise: Tensor | None = None) -> dict[str, Tensor]:
         r"""What training minimises: $-\log p(x|z) + \beta\,\mathrm{KL}$, averaged over the batch.
 
-        Returns "loss" and its two parts "reconstruction" (here positive, a cost) and "kl", in nats per image.
+        Returns "loss" and its two parts "reconstruction" (here positive, a cost) and "kl", in nats per image. Raises
+        `ValueError` as `elbo` does, and where there is no image.
         """
+        check_images(x, self.image_shape)
+        check_some("x", x)
         terms = self.elbo(x, noise)
         reconstruction, kl = -terms["reconstruction"].mean(), terms["kl"].mean()
         return {"loss": reconstruction + self.beta * kl, "reconstruction": reconstruction, "kl": kl}
@@ -143,9 +162,9 @@ class VAE(nn.Module):
         """
         check_count(k=k)
         check_images(x, self.image_shape)
-        check_pixels(x)
-        mu, logvar = (t.to(x.dtype) for t in self.encode(x))
-        total = x.new_full((len(x),), -math.inf)
+        check_finite("x", x, 0, 1)
+        mu, logvar = (t.to(wide(x).dtype) for t in self.encode(x))
+        total = mu.new_full((x.shape[0],), -math.inf)
         for _ in range(k):
             z = self.reparameterize(mu, logvar)
             log_ratio = (log_normal(z, torch.zeros_like(z), torch.zeros_like(z)) - log_normal(z, mu, logvar)).sum(1)
@@ -159,5 +178,6 @@ class VAE(nn.Module):
         `generator` must live on the CPU, so that one seed gives one set of codes on every device.
         """
         check_count(n=n)
+        check_generator(generator, "cpu")
         device = next(self.parameters()).device
         return self.decode(torch.randn(n, self.latent_dim, generator=generator).to(device))

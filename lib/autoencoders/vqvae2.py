@@ -9,8 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lib.autoencoders.vqvae import Decoder, Encoder, Quantised, VectorQuantizer, check_sides
-from lib.checks import check_count
+from lib.autoencoders.autoencoder import cast_for, check_some, wide
+from lib.autoencoders.quantizer import Quantised, VectorQuantizer
+from lib.autoencoders.vqvae import Decoder, Encoder, check_sides
+from lib.checks import check_count, check_finite, check_integers, check_number
 
 
 class VQVAE2(nn.Module):
@@ -46,10 +48,9 @@ class VQVAE2(nn.Module):
         restart: float = 0.0,
     ):
         super().__init__()
-        if not commitment >= 0:
-            raise ValueError(f"commitment must be at least 0, got {commitment!r}")
-        check_count(dim=dim)
-        self.commitment, self.in_channels = commitment, in_channels
+        check_number(0, commitment=commitment)
+        check_count(num_codes=num_codes, dim=dim)
+        self.commitment, self.in_channels, self.channels, self.dim = commitment, in_channels, channels, dim
         sizes = {"channels": channels, "num_blocks": num_blocks, "hidden": hidden}
         self.enc_b = Encoder(in_channels, stride=4, **sizes)
         self.enc_t = Encoder(channels, stride=2, **sizes)
@@ -67,30 +68,33 @@ class VQVAE2(nn.Module):
         The bottom is quantised when the top's code is known, so that it can leave out what that already says.
         """
         check_sides(x, self.in_channels, self.stride)
-        below = self.enc_b(x)
+        below = self.enc_b(cast_for(self.enc_b, x))
         top = self.quantize_t(self.quantize_conv_t(self.enc_t(below)))
         return top, self.quantize_b(self.features_b(below, top.quantised))
 
     def features_b(self, below: Tensor, top: Tensor) -> Tensor:
         """What the bottom quantises (B, dim, h, w): its features (B, channels, h, w) mixed with the top's codes."""
-        return self.quantize_conv_b(torch.cat([self.dec_t(top), below], dim=1))
+        check_levels(top=(top, self.dim), below=(below, self.channels))
+        return self.quantize_conv_b(torch.cat([self.dec_t(cast_for(self.dec_t, top)), below], dim=1))
 
     def draw(self, top: Tensor, bottom: Tensor) -> Tensor:
         """Images (B, C, H, W) of the codes' vectors, (B, dim, H / 8, W / 8) and (B, dim, H / 4, W / 4)."""
+        check_levels(top=(top, self.dim), bottom=(bottom, self.dim))
+        top, bottom = (cast_for(self.dec, vectors) for vectors in (top, bottom))
         return self.dec(torch.cat([self.upsample_t(top), bottom], dim=1))
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Top codes (B, H / 8, W / 8) and bottom codes (B, H / 4, W / 4) of images; no average moves."""
         check_sides(x, self.in_channels, self.stride)
-        below = self.enc_b(x)
+        below = self.enc_b(cast_for(self.enc_b, x))
         top = self.quantize_t.encode(self.quantize_conv_t(self.enc_t(below)))
         return top, self.quantize_b.encode(self.features_b(below, self.quantize_t.lookup(top)))
 
     def decode(self, top: Tensor, bottom: Tensor) -> Tensor:
         """Images (B, C, H, W) of top codes (B, H / 8, W / 8) and bottom codes (B, H / 4, W / 4)."""
-        if bottom.shape[1:] != tuple(2 * side for side in top.shape[1:]) or len(top) != len(bottom):
-            got = f"{tuple(top.shape)} and {tuple(bottom.shape)}"
-            raise ValueError(f"top and bottom must be (B, h, w) and (B, 2 h, 2 w), got {got}")
+        for name, codes in (("top", top), ("bottom", bottom)):
+            if check_integers(name, codes, 0, self.quantize_t.num_codes - 1).ndim != 3:
+                raise ValueError(f"{name} must have shape (B, h, w), got {tuple(codes.shape)}")
         return self.draw(self.quantize_t.lookup(top), self.quantize_b.lookup(bottom))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Quantised, Quantised]:
@@ -99,9 +103,15 @@ class VQVAE2(nn.Module):
         return self.draw(top.quantised, bottom.quantised), top, bottom
 
     def loss(self, x: Tensor) -> dict[str, Tensor]:
-        """Squared error a pixel, and both levels' codebook and commitment losses."""
+        """Squared error a pixel, and both levels' codebook and commitment losses, in float32 or wider.
+
+        Raises `ValueError` if there is no image, and if a pixel is not finite.
+        """
+        check_sides(x, self.in_channels, self.stride)
+        check_some("x", x)
+        check_finite("x", x)
         reconstruction, top, bottom = self(x)
-        error = F.mse_loss(reconstruction, x)
+        error = F.mse_loss(wide(reconstruction), wide(x))
         codebook, commitment = top.codebook_loss + bottom.codebook_loss, top.commitment_loss + bottom.commitment_loss
         return {
             "loss": error + codebook + self.commitment * commitment,
@@ -111,3 +121,13 @@ class VQVAE2(nn.Module):
             "perplexity_top": top.perplexity,
             "perplexity_bottom": bottom.perplexity,
         }
+
+
+def check_levels(**levels: tuple[Tensor, int]) -> None:
+    """Raises `ValueError` unless both levels, by name, are maps (B, channels, H, W), the lower of twice the sides."""
+    for name, (maps, channels) in levels.items():
+        check_sides(maps, channels, 1, name)
+    upper, lower = (tuple(maps.shape) for maps, _ in levels.values())
+    if lower[0] != upper[0] or lower[2] != 2 * upper[2] or lower[3] != 2 * upper[3]:
+        names = " and ".join(levels)
+        raise ValueError(f"{names} must be as many maps, of h × w and of 2 h × 2 w places, got {upper} and {lower}")

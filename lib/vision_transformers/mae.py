@@ -9,8 +9,8 @@ N counts patches, K of them stay visible. A mask holds 1 where a patch was remov
 import torch
 from torch import Tensor, nn
 
-from lib.checks import check_count
-from lib.vision_transformers.vit import EPS, Block, PatchEmbed, check_mlp_ratio
+from lib.checks import check_count, check_finite, check_floats, check_integers, is_number
+from lib.vision_transformers.vit import EPS, Block, PatchEmbed, check_mlp_ratio, wide
 
 
 class MaskedAutoencoderViT(nn.Module):
@@ -51,7 +51,13 @@ class MaskedAutoencoderViT(nn.Module):
         norm_pix_loss: bool = False,
     ):
         super().__init__()
-        check_count(depth=depth, decoder_depth=decoder_depth, decoder_embed_dim=decoder_embed_dim)
+        check_count(img_size=img_size, patch_size=patch_size, embed_dim=embed_dim, decoder_embed_dim=decoder_embed_dim)
+        check_count(depth=depth, num_heads=num_heads, decoder_depth=decoder_depth, decoder_num_heads=decoder_num_heads)
+        for name, width in (("embed_dim", embed_dim), ("decoder_embed_dim", decoder_embed_dim)):
+            if width % 4:
+                raise ValueError(
+                    f"{name} must be a multiple of 4, for sines and cosines of two coordinates, got {width}"
+                )
         check_mlp_ratio(mlp_ratio)
         self.img_size, self.patch_size, self.norm_pix_loss = img_size, patch_size, norm_pix_loss
 
@@ -100,32 +106,50 @@ class MaskedAutoencoderViT(nn.Module):
         self.check_images(imgs)
         x = self.patch_embed(imgs) + self.pos_embed[:, 1:]
         x, mask, ids_restore = random_masking(x, mask_ratio, noise)
-        cls_token = (self.cls_token + self.pos_embed[:, :1]).expand(len(x), -1, -1)
+        cls_token = (self.cls_token + self.pos_embed[:, :1]).expand(x.shape[0], -1, -1)
         return self.norm(self.blocks(torch.cat([cls_token, x], dim=1))), mask, ids_restore
 
     def forward_features(self, imgs: Tensor) -> Tensor:
         """The encoder with nothing hidden: tokens (B, 1 + N, D), class token first, for what comes after training."""
         self.check_images(imgs)
-        x = torch.cat([self.cls_token.expand(len(imgs), -1, -1), self.patch_embed(imgs)], dim=1) + self.pos_embed
+        x = torch.cat([self.cls_token.expand(imgs.shape[0], -1, -1), self.patch_embed(imgs)], dim=1) + self.pos_embed
         return self.norm(self.blocks(x))
 
     def forward_decoder(self, latent: Tensor, ids_restore: Tensor) -> Tensor:
         """Predicted patches (B, N, p * p * C) from the visible tokens (B, 1 + K, D) and the way back (B, N)."""
+        N, width = self.patch_embed.num_patches, self.decoder_embed.in_features
+        if check_floats("latent", latent).ndim != 3 or latent.shape[2] != width or not 1 < latent.shape[1] <= N + 1:
+            raise ValueError(f"latent must have shape (B, 1 + K, {width}), K from 1 to {N}, got {tuple(latent.shape)}")
+        ids_restore = check_integers("ids_restore", ids_restore, 0, N - 1)
+        if ids_restore.shape != (latent.shape[0], N):
+            wanted = f"(B, {N}), with the B of latent, {latent.shape[0]}"
+            raise ValueError(f"ids_restore must have shape {wanted}, got {tuple(ids_restore.shape)}")
         x = self.decoder_embed(latent)
         cls_token, visible = x[:, :1], x[:, 1:]
-        removed = self.mask_token.expand(len(x), ids_restore.shape[1] - visible.shape[1], -1)
+        removed = self.mask_token.expand(x.shape[0], ids_restore.shape[1] - visible.shape[1], -1)
         patches = take(torch.cat([visible, removed.to(visible.dtype)], dim=1), ids_restore)
         x = torch.cat([cls_token, patches], dim=1) + self.decoder_pos_embed
         return self.decoder_pred(self.decoder_norm(self.decoder_blocks(x)))[:, 1:]
 
     def forward_loss(self, imgs: Tensor, pred: Tensor, mask: Tensor) -> Tensor:
-        """Mean squared error of the removed patches; what is predicted of the visible ones does not count."""
-        target = self.patchify(imgs)
+        """Mean squared error of the removed patches, in float32 or wider; the visible ones do not count.
+
+        Raises `ValueError` for predictions or a mask of other shapes than the patches of the images, where there is no
+        image, and where no patch is removed.
+        """
+        target = wide(self.patchify(imgs))
+        check_floats("pred", pred, like=target)
+        check_floats("mask", mask, like=target[..., 0])
+        if not mask.numel():
+            raise ValueError(f"imgs must hold at least one image, got shape {tuple(imgs.shape)}")
         if self.norm_pix_loss:
             mean, var = target.mean(dim=-1, keepdim=True), target.var(dim=-1, keepdim=True)
             target = (target - mean) / (var + 1e-6).sqrt()
-        error = (pred - target).square().mean(dim=-1)  # (B, N)
-        return (error * mask).sum() / mask.sum()
+        error = (wide(pred) - target).square().mean(dim=-1)  # (B, N)
+        mask = wide(mask)  # 16 bits count to 256 or 2048
+        removed = mask.sum()
+        check_finite("the sum of mask", removed, 1)
+        return (error * mask).sum() / removed
 
     def patchify(self, imgs: Tensor) -> Tensor:
         """Images (B, C, img_size, img_size) as patches (B, N, p * p * C): row, column and channel within a patch."""
@@ -137,21 +161,25 @@ class MaskedAutoencoderViT(nn.Module):
     def unpatchify(self, x: Tensor) -> Tensor:
         """Patches (B, N, p * p * C) as images (B, C, img_size, img_size)."""
         p, (rows, columns) = self.patch_size, self.patch_embed.grid_size
-        if x.ndim != 3 or x.shape[1:] != (rows * columns, p * p * self.patch_embed.in_chans):
+        if check_floats("x", x).ndim != 3 or x.shape[1:] != (rows * columns, p * p * self.patch_embed.in_chans):
             wanted = f"(B, {rows * columns}, {p * p * self.patch_embed.in_chans})"
-            raise ValueError(f"patches must have shape {wanted}, got {tuple(x.shape)}")
+            raise ValueError(f"x must have shape {wanted}, got {tuple(x.shape)}")
         x = x.unflatten(2, (p, p, -1)).unflatten(1, (rows, columns))  # (B, rows, columns, p, p, C)
         return x.permute(0, 5, 1, 3, 2, 4).flatten(4, 5).flatten(2, 3)
 
     def check_images(self, imgs: Tensor) -> None:
         """Raises `ValueError` for images of another shape than the model is made for."""
+        check_floats("imgs", imgs)
         wanted = (self.patch_embed.in_chans, self.img_size, self.img_size)
         if imgs.ndim != 4 or tuple(imgs.shape[1:]) != wanted:
             raise ValueError(f"imgs must have shape (B, {', '.join(map(str, wanted))}), got {tuple(imgs.shape)}")
 
 
 def random_masking(x: Tensor, mask_ratio: float, noise: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
-    """Keeps int(N * (1 - mask_ratio)) tokens of each image, those whose noise is smallest.
+    """Keeps N * (1 - mask_ratio) tokens of each image, rounded down, those whose noise is smallest.
+
+    A count that falls short of a whole number by no more than floating point does counts as it: of 10 tokens a ratio
+    of 0.9 leaves one, where the release's int(10 * (1 - 0.9)) leaves none.
 
     Args:
         x: tokens (B, N, D).
@@ -161,14 +189,19 @@ def random_masking(x: Tensor, mask_ratio: float, noise: Tensor | None = None) ->
     Returns:
         The kept tokens (B, K, D) in the order of their noise; the mask (B, N), 1 where removed; and the indices
         (B, N) that bring kept and removed tokens, one after the other, back to their places.
+
+    Raises:
+        ValueError: for tokens or noise of another shape, and a ratio that keeps or removes nothing.
     """
+    if check_floats("x", x).ndim != 3:
+        raise ValueError(f"x must have shape (B, N, D), got {tuple(x.shape)}")
     B, N, _ = x.shape
-    keep = int(N * (1 - mask_ratio)) if 0 < mask_ratio < 1 else 0
+    keep = int(N * (1 - mask_ratio) + 1e-9) if is_number(mask_ratio) and 0 < mask_ratio < 1 else 0
     if not 0 < keep < N:
         raise ValueError(f"mask_ratio must keep and remove at least one of {N} patches, got {mask_ratio!r}")
     if noise is None:
         noise = torch.rand(B, N, device=x.device)
-    elif noise.shape != (B, N):
+    elif check_floats("noise", noise).shape != (B, N):
         raise ValueError(f"noise must have shape {(B, N)}, got {tuple(noise.shape)}")
     ids_shuffle = noise.argsort(dim=1)
     ids_restore = ids_shuffle.argsort(dim=1)
@@ -178,6 +211,11 @@ def random_masking(x: Tensor, mask_ratio: float, noise: Tensor | None = None) ->
 
 def take(x: Tensor, ids: Tensor) -> Tensor:
     """Tokens (B, M, D): of each image's tokens (B, N, D) those with the indices (B, M)."""
+    if check_floats("x", x).ndim != 3:
+        raise ValueError(f"x must have shape (B, N, D), got {tuple(x.shape)}")
+    ids = check_integers("ids", ids, 0, x.shape[1] - 1)
+    if ids.ndim != 2 or ids.shape[0] != x.shape[0]:
+        raise ValueError(f"ids must have shape ({x.shape[0]}, M), got {tuple(ids.shape)}")
     return x.gather(1, ids[..., None].expand(-1, -1, x.shape[2]))
 
 

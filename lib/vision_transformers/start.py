@@ -3,6 +3,8 @@
 import torch
 from torch import nn
 
+from lib.checks import check_number
+
 
 def start_small(model: nn.Module) -> None:
     """Linear layers as the published ViT and Swin start: weights normal with deviation 0.02, biases 0."""
@@ -23,7 +25,11 @@ def start_by_width(model: nn.Module, places: float) -> nn.Module:
     Args:
         model: a `VisionTransformer` or `SwinTransformer`.
         places: deviation of what tells places apart: ViT's position embedding, Swin's tables of relative positions.
+
+    Raises `ValueError` where they are something else, or `places` is below 0.
     """
+    check_model(model)
+    check_number(0, places=places)
     for name, module in model.named_modules():
         if isinstance(module, nn.Linear) and name != "head":
             nn.init.normal_(module.weight, std=module.in_features**-0.5)
@@ -37,9 +43,18 @@ def start_by_width(model: nn.Module, places: float) -> nn.Module:
 def quiet_blocks(model: nn.Module, share: float) -> nn.Module:
     """Lets each block start as a small change to its tokens; returns `model` itself.
 
-    The last weights of its attention and of its MLP are multiplied by `share`.
+    The last weights of its attention and of its MLP are multiplied by `share`. Raises `ValueError` where `model` is no
+    module or `share` no number of at least 0.
     """
+    check_model(model)
+    check_number(0, share=share)
     for name, weight in model.named_parameters():
         if name.endswith(("attn.proj.weight", "mlp.fc2.weight")):
             weight *= share
     return model
+
+
+def check_model(model: nn.Module) -> None:
+    """Raises `ValueError` unless `model` is a module."""
+    if not isinstance(model, nn.Module):
+        raise ValueError(f"model must be an nn.Module, got {model!r:.60}")

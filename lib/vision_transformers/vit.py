@@ -11,7 +11,7 @@ Dosovitskiy et al., "An Image is Worth 16x16 Words: Transformers for Image Recog
 Parameter names are those of timm, which the MAE release shares. N counts patches, D is the width of a token.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lib.attention import Attention
-from lib.checks import check_count
+from lib.checks import check_count, check_floats, check_number
 from lib.vision_transformers.start import start_small
 
 EPS = 1e-6  # of every LayerNorm, as in the authors' code
@@ -50,6 +50,8 @@ class PatchEmbed(nn.Module):
     ):
         super().__init__()
         check_count(img_size=img_size, patch_size=patch_size, in_chans=in_chans, embed_dim=embed_dim)
+        if not (stem is None or (hasattr(stem, "stride") and hasattr(stem, "out_chans"))):
+            raise ValueError(f"stem must be None or a module with stride and out_chans, got {stem!r:.60}")
         self.in_chans, self.step = in_chans, patch_size * (stem.stride if stem else 1)
         if img_size % self.step:
             raise ValueError(f"img_size must be a multiple of the patches' {self.step} pixels, got {img_size}")
@@ -64,9 +66,7 @@ class PatchEmbed(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Tokens (B, N, embed_dim) of images (B, in_chans, H, W)."""
-        if x.ndim != 4 or x.shape[1] != self.in_chans or x.shape[2] % self.step or x.shape[3] % self.step:
-            wanted = f"(B, {self.in_chans}, H, W) with H and W multiples of {self.step}"
-            raise ValueError(f"images must have shape {wanted}, got {tuple(x.shape)}")
+        check_images("x", x, self.in_chans, self.step)
         if self.stem is not None:
             x = self.stem(x)
         return self.proj(x).flatten(2).transpose(1, 2)
@@ -79,11 +79,12 @@ class ConvStem(nn.Sequential):
     the same wherever it stands.
     """
 
-    def __init__(self, in_chans: int = 3, widths: Iterable[int] = (32, 64)):
+    def __init__(self, in_chans: int = 3, widths: Sequence[int] = (32, 64)):
+        check_count(in_chans=in_chans)
+        check_sizes("widths", widths)
         widths = (in_chans, *widths)
         layers = []
         for into, out in pairwise(widths):
-            check_count(in_chans=into, widths=out)
             layers += [nn.Conv2d(into, out, 3, 2, 1, bias=False), nn.BatchNorm2d(out), nn.ReLU()]
         super().__init__(*layers)
         self.stride, self.out_chans = 2 ** (len(widths) - 1), widths[-1]
@@ -95,11 +96,13 @@ class Mlp(nn.Module):
     def __init__(self, dim: int, hidden_dim: int):
         super().__init__()
         check_count(dim=dim, hidden_dim=hidden_dim)
+        self.dim = dim
         self.fc1 = nn.Linear(dim, hidden_dim)
         self.fc2 = nn.Linear(hidden_dim, dim)
 
     def forward(self, x: Tensor) -> Tensor:
         """Tokens (..., dim) to tokens (..., dim)."""
+        check_tokens("x", x, self.dim)
         return self.fc2(F.gelu(self.fc1(x)))
 
 
@@ -108,6 +111,9 @@ class Block(nn.Module):
 
     def __init__(self, dim: int, num_heads: int, mlp_ratio: float = 4.0, qkv_bias: bool = True):
         super().__init__()
+        check_count(dim=dim, num_heads=num_heads)
+        check_mlp_ratio(mlp_ratio)
+        self.dim = dim
         self.norm1 = nn.LayerNorm(dim, eps=EPS)
         self.attn = Attention(dim, num_heads, qkv_bias)
         self.norm2 = nn.LayerNorm(dim, eps=EPS)
@@ -115,6 +121,7 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """The tokens after this layer, shaped as `x`."""
+        check_tokens("x", x, self.dim)
         x = x + self.attn(self.norm1(x))
         return x + self.mlp(self.norm2(x))
 
@@ -155,7 +162,7 @@ class VisionTransformer(nn.Module):
     ):
         super().__init__()
         check_count(0, num_classes=num_classes)
-        check_count(depth=depth)
+        check_count(depth=depth, num_heads=num_heads)
         check_mlp_ratio(mlp_ratio)
         self.patch_embed = PatchEmbed(img_size, patch_size, in_chans, embed_dim, stem)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, embed_dim))
@@ -179,7 +186,7 @@ class VisionTransformer(nn.Module):
         """Equation (1): the tokens $z_0$ (B, 1 + N, embed_dim), the class token first."""
         patches = self.patch_embed(x)
         height, width = (side // self.patch_embed.step for side in x.shape[2:])
-        z = torch.cat([self.cls_token.expand(len(patches), -1, -1), patches], dim=1)
+        z = torch.cat([self.cls_token.expand(patches.shape[0], -1, -1), patches], dim=1)
         return z + resample_pos_embed(self.pos_embed, self.patch_embed.grid_size, (height, width))
 
     def attention_maps(self, x: Tensor) -> Tensor:
@@ -197,14 +204,21 @@ class VisionTransformer(nn.Module):
 def resample_pos_embed(pos_embed: Tensor, old: Sequence[int], new: Sequence[int]) -> Tensor:
     """A table of positions (1, 1 + N, D), class token first, stretched from a grid of `old` to `new` rows and columns.
 
-    Bicubic with antialiasing, as timm does it; the row of the class token stays. The paper does this to fine-tune at
-    higher resolution (section 3.2).
+    Bicubic with antialiasing, as timm does it, in float32 or wider; the row of the class token stays. The paper does
+    this to fine-tune at higher resolution (section 3.2).
+
+    Raises `ValueError` for grids that are no two positive integers, and a table of another shape than `old` says.
     """
-    if old == new:
+    check_sizes("old", old, 2)
+    check_sizes("new", new, 2)
+    check_floats("pos_embed", pos_embed)
+    if pos_embed.ndim != 3 or pos_embed.shape[:2] != (1, 1 + old[0] * old[1]):
+        raise ValueError(f"pos_embed must have shape (1, {1 + old[0] * old[1]}, D), got {tuple(pos_embed.shape)}")
+    if tuple(old) == tuple(new):
         return pos_embed
-    of_class, of_grid = pos_embed[:, :1], pos_embed[:, 1:].unflatten(1, old).permute(0, 3, 1, 2)
+    of_class, of_grid = pos_embed[:, :1], wide(pos_embed[:, 1:]).unflatten(1, old).permute(0, 3, 1, 2)
     of_grid = F.interpolate(of_grid, size=new, mode="bicubic", antialias=True, align_corners=False)
-    return torch.cat([of_class, of_grid.flatten(2).transpose(1, 2)], dim=1)
+    return torch.cat([of_class, of_grid.flatten(2).transpose(1, 2).to(pos_embed.dtype)], dim=1)
 
 
 def attention_rollout(maps: Tensor) -> Tensor:
@@ -217,7 +231,7 @@ def attention_rollout(maps: Tensor) -> Tensor:
     Args:
         maps: attention weights (depth, B, heads, 1 + N, 1 + N), as `VisionTransformer.attention_maps` gives them.
     """
-    if maps.ndim != 5 or maps.shape[-1] != maps.shape[-2]:
+    if check_floats("maps", maps).ndim != 5 or not maps.shape[0] or maps.shape[-1] != maps.shape[-2]:
         raise ValueError(f"maps must have shape (depth, B, heads, tokens, tokens), got {tuple(maps.shape)}")
     mixed = (maps.mean(2) + torch.eye(maps.shape[-1], device=maps.device, dtype=maps.dtype)) / 2
     rollout = mixed[0]
@@ -228,5 +242,32 @@ def attention_rollout(maps: Tensor) -> Tensor:
 
 def check_mlp_ratio(mlp_ratio: float) -> None:
     """Raises `ValueError` unless the hidden layer of an MLP can have a width."""
-    if not 0 < mlp_ratio < float("inf"):
-        raise ValueError(f"mlp_ratio must be above 0 and finite, got {mlp_ratio!r}")
+    check_number(above=0, mlp_ratio=mlp_ratio)
+
+
+def check_images(name: str, x: Tensor, in_chans: int, step: int = 1) -> None:
+    """Raises `ValueError` unless `x` are floating-point images (B, in_chans, H, W), H and W multiples of `step`."""
+    check_floats(name, x)
+    if x.ndim != 4 or x.shape[1] != in_chans or x.shape[2] % step or x.shape[3] % step:
+        wanted = f"(B, {in_chans}, H, W)" + f" with H and W multiples of {step}" * (step > 1)
+        raise ValueError(f"{name} must have shape {wanted}, got {tuple(x.shape)}")
+
+
+def check_tokens(name: str, x: Tensor, dim: int) -> None:
+    """Raises `ValueError` unless `x` is floating-point, with `dim` numbers a token (..., dim)."""
+    if not check_floats(name, x).ndim or x.shape[-1] != dim:
+        raise ValueError(f"{name} must have shape (..., {dim}), got {tuple(x.shape)}")
+
+
+def check_sizes(name: str, sizes: Sequence[int], count: int | None = None) -> None:
+    """Raises `ValueError` unless `sizes` is a sequence of positive integers, `count` of them or at least one."""
+    if not isinstance(sizes, Sequence) or isinstance(sizes, str) or len(sizes) != (count or max(1, len(sizes))):
+        raise ValueError(f"{name} must be {count or 'some'} positive integers, got {sizes!r:.60}")
+    for size in sizes:
+        if not isinstance(size, torch.SymInt):  # any size, while exporting
+            check_count(**{name: size})
+
+
+def wide(x: Tensor) -> Tensor:
+    """`x` in float32 or wider, for what 16 bits would spoil."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))

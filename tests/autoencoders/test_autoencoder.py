@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from lib.autoencoders import VAE, Autoencoder, start_at_mean
 from lib.autoencoders.autoencoder import decoder, encoder
+from tests.autoencoders.waits import waits
 
 MODELS = [Autoencoder, VAE]
 NETWORKS = ["mlp", "conv"]
@@ -111,7 +112,7 @@ def test_wrong_pixels_are_named(value):
     x = images(2)
     x[1, 0, 3, 4] = value
     for model in (Autoencoder(3), VAE(3)):
-        with pytest.raises(ValueError, match=r"x must have pixels in \[0, 1\], got"):
+        with pytest.raises(ValueError, match=r"x must be finite and lie in \[0, 1\], got values from"):
             model.loss(x)
 
 
@@ -122,9 +123,9 @@ def test_wrong_pixels_are_named(value):
         ({"latent_dim": 0}, "latent_dim must be an integer of at least 1, got 0"),
         ({"latent_dim": 2.5}, "latent_dim must be an integer"),
         ({"latent_dim": True}, "latent_dim must be an integer"),
-        ({"network": "vit"}, 'network must be "mlp" or "conv", got \'vit\''),
-        ({"image_shape": (28, 28)}, "image_shape must be three positive integers"),
-        ({"image_shape": (1, 0, 28)}, "image_shape must be three positive integers"),
+        ({"network": "vit"}, "network must be one of mlp, conv, got 'vit'"),
+        ({"image_shape": (28, 28)}, r"image_shape must be positive integers \(C, H, W\), got \(28, 28\)"),
+        ({"image_shape": (1, 0, 28)}, "image_shape must be positive integers"),
         (
             {"network": "conv", "image_shape": (1, 30, 28)},
             "divisible by 4 for the conv network, got 30 and 28",
@@ -137,5 +138,28 @@ def test_bad_settings_are_named(model, arguments, message):
 
 
 def test_integer_images_are_refused():
-    with pytest.raises(ValueError, match=r"x must be floating point, got torch\.uint8"):
+    with pytest.raises(ValueError, match=r"x must be a floating-point tensor, got torch\.uint8"):
         Autoencoder(3).encode(torch.zeros(2, 1, 28, 28, dtype=torch.uint8))
+
+
+def test_a_step_waits_for_no_device_and_no_images_have_no_mean(monkeypatch):
+    model, none = Autoencoder(3), torch.zeros(0, 1, 28, 28)
+    assert model(none).shape == none.shape
+    for call in (model.loss, lambda x: start_at_mean(model.decoder, x)):
+        with pytest.raises(ValueError, match=r"(x|images) must hold something, got shape \(0, 1, 28, 28\)"):
+            call(none)
+    assert not waits(lambda: model.loss(images())["loss"].backward(), monkeypatch)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_in_16_bits_the_loss_is_summed_in_float32(dtype):
+    model, x = Autoencoder(3).to(dtype), images().to(dtype)
+    loss = model.loss(x)["loss"]
+    wanted = (x.double() - model(x).double()).square().flatten(1).sum(1).mean()
+    assert loss.dtype == torch.float32 and loss.item() == pytest.approx(wanted.item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_mean_must_be_a_number(value):
+    with pytest.raises(ValueError, match="images must be finite, got values from"):
+        start_at_mean(Autoencoder(3).decoder, torch.full((1, 1, 28, 28), value))

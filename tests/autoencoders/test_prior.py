@@ -5,6 +5,8 @@ import torch
 from torch import nn
 
 from lib.autoencoders import CodePrior, MaskedConv2d
+from lib.autoencoders.prior import draw
+from tests.autoencoders.waits import waits
 
 
 def prior(seed=0, **changes):
@@ -103,6 +105,46 @@ def test_every_parameter_learns_and_it_compiles():
     assert torch.allclose(compiled(codes, labels, upper), model(codes, labels, upper), atol=1e-5)
 
 
+@pytest.mark.parametrize("dtype", [torch.int32, torch.int16, torch.uint8, torch.int8])
+@torch.no_grad()
+def test_codes_labels_and_upper_maps_may_be_any_integers(dtype):
+    model = prior(num_classes=3, upper=(5, 2, 2))
+    given = torch.randint(7, (2, 3, 4)), torch.tensor([2, 0]), torch.randint(5, (2, 2, 2))
+    other = [part.to(dtype) for part in given]
+    assert torch.equal(model(*other), model(*given)) and torch.equal(model.loss(*other), model.loss(*given))
+    drawn = [model.sample(2, *parts[1:], generator=torch.Generator().manual_seed(0)) for parts in (given, other)]
+    assert torch.equal(*drawn)
+
+
+def test_training_and_writing_wait_for_no_device(monkeypatch):
+    model, labels, upper = prior(num_classes=3, upper=(5, 2, 2)), torch.tensor([2, 0]), torch.randint(5, (2, 2, 2))
+    assert not waits(lambda: model.loss(torch.randint(7, (2, 3, 4)), labels, upper).backward(), monkeypatch)
+    assert not waits(lambda: model.sample(2, labels, upper), monkeypatch)
+
+
+def test_a_draw_is_that_of_multinomial():
+    probabilities = torch.randn(50, 9, generator=torch.Generator().manual_seed(1)).softmax(1)
+    first, second = (torch.Generator().manual_seed(0) for _ in range(2))
+    for _ in range(20):
+        assert torch.equal(draw(probabilities, first), probabilities.multinomial(1, generator=second))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@torch.no_grad()
+def test_in_16_bits_the_loss_is_float32(dtype):
+    model, codes = prior().to(dtype), torch.randint(7, (50, 3, 4))
+    loss, wanted = model.loss(codes), nn.functional.cross_entropy(model(codes).float(), codes)
+    assert loss.dtype == torch.float32 and torch.equal(loss, wanted)
+    assert model.sample(2).shape == (2, 3, 4)
+
+
+def test_without_maps_there_are_logits_but_no_mean():
+    model, none = prior(), torch.zeros(0, 3, 4).long()
+    assert model(none).shape == (0, 7, 3, 4)
+    with pytest.raises(ValueError, match=r"codes must hold something, got shape \(0, 3, 4\)"):
+        model.loss(none)
+
+
 @pytest.mark.parametrize("mask", ["A", "B"])
 def test_masked_convolution_sees_what_is_written(mask):
     torch.manual_seed(0)
@@ -130,19 +172,19 @@ def test_masked_convolutions_leave_a_blind_spot():
     "build, message",
     [
         (lambda: prior(num_codes=0), "num_codes must be an integer of at least 1, got 0"),
-        (lambda: prior(shape=(0, 4)), "height must be an integer of at least 1, got 0"),
+        (lambda: prior(shape=(0, 4)), r"shape must be positive integers \(height, width\), got \(0, 4\)"),
         (lambda: prior(num_heads=3), "num_heads must divide dim"),
-        (lambda: prior(upper=(5, 0, 2)), "upper's height must be an integer of at least 1, got 0"),
-        (lambda: prior()(torch.zeros(1, 4, 3).long()), r"codes must be integers \(B, 3, 4\), got"),
-        (lambda: prior()(torch.full((1, 3, 4), 7)), "codes must lie between 0 and 6, got values from 7 to 7"),
+        (lambda: prior(upper=(5, 0, 2)), r"upper must be positive integers \(num_codes, height, width\), got"),
+        (lambda: prior()(torch.zeros(1, 4, 3).long()), r"codes must have shape \(B, 3, 4\), got \(1, 4, 3\)"),
+        (lambda: prior()(torch.full((1, 3, 4), 7)), "codes must be between 0 and 6, got values from 7 to 7"),
         (lambda: prior()(torch.zeros(1, 3, 4).long(), torch.zeros(1).long()), "no labels and no upper map, got labels"),
         (lambda: prior(num_classes=2).sample(3), "wants labels and no upper map, got neither"),
-        (lambda: prior(num_classes=2).sample(3, torch.tensor([0, 1, 2])), "labels must lie between 0 and 1"),
+        (lambda: prior(num_classes=2).sample(3, torch.tensor([0, 1, 2])), "labels must be between 0 and 1"),
         (lambda: prior(num_classes=2).sample(3, torch.tensor([0, 1])), "one for each of the 3 maps, got 2"),
-        (lambda: prior(upper=(5, 2, 2)).sample(1, upper=torch.full((1, 2, 2), 5)), "upper must lie between 0 and 4"),
+        (lambda: prior(upper=(5, 2, 2)).sample(1, upper=torch.full((1, 2, 2), 5)), "upper must be between 0 and 4"),
         (lambda: prior().sample(0), "n must be an integer of at least 1, got 0"),
-        (lambda: prior().sample(1, temperature=0.0), "temperature must be above 0, got 0.0"),
-        (lambda: MaskedConv2d("C", 1, 1, 3), 'mask must be "A" or "B", got \'C\''),
+        (lambda: prior().sample(1, temperature=0.0), "temperature must be a finite number, above 0, got 0.0"),
+        (lambda: MaskedConv2d("C", 1, 1, 3), "mask must be one of A, B, got 'C'"),
         (lambda: MaskedConv2d("A", 1, 1, 4), "kernel_size must be odd, got 4"),
     ],
 )  # fmt: skip

@@ -7,6 +7,7 @@ import torch
 from torch.distributions import Bernoulli, Independent, MultivariateNormal, Normal, kl_divergence
 
 from lib.autoencoders import VAE, kl_to_standard_normal
+from tests.autoencoders.waits import waits
 
 
 class Linear(torch.nn.Module):
@@ -138,13 +139,60 @@ def test_samples_follow_their_generator():
     assert not torch.equal(first, vae.sample(3, torch.Generator().manual_seed(6)))
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_samples_start_from_the_same_noise_in_any_precision(dtype):
+    """It is drawn in float32 and rounded at the decoder's door."""
+    torch.manual_seed(0)
+    vae = VAE(2)
+    wanted = vae.sample(3, torch.Generator().manual_seed(5))
+    found = vae.to(dtype).sample(3, torch.Generator().manual_seed(5))
+    assert found.dtype == dtype and torch.allclose(found.float(), wanted, atol=0.01)
+
+
+@pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian"])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@torch.no_grad()
+def test_nats_are_float32_in_16_bits(likelihood, dtype):
+    """Under autocast with images in 16 bits, and in a module cast to them: only the networks round."""
+    torch.manual_seed(0)
+    vae, x, noise = VAE(3, likelihood=likelihood), torch.rand(4, 1, 28, 28).to(dtype), torch.randn(4, 3)
+    wanted, bound = vae.elbo(x.float(), noise), vae.iw_bound(x.float(), 3)
+    with torch.autocast("cpu", dtype):
+        found = [(vae.elbo(x, noise), vae.iw_bound(x, 3), vae.loss(x, noise)["loss"])]
+    vae.to(dtype)
+    found.append((vae.elbo(x, noise), vae.iw_bound(x, 3), vae.loss(x, noise)["loss"]))
+    for terms, other, loss in found:
+        assert {value.dtype for value in (*terms.values(), other, loss)} == {torch.float32}
+        assert all(torch.allclose(terms[name], wanted[name], rtol=2e-3, atol=0.05) for name in terms)
+        assert torch.allclose(other, bound, rtol=0.05)
+        assert torch.equal(terms["elbo"], terms["reconstruction"] - terms["kl"])
+
+
+def test_a_training_step_waits_for_no_device(monkeypatch):
+    vae, x = VAE(2), torch.rand(3, 1, 28, 28)
+    assert not waits(lambda: vae.loss(x)["loss"].backward(), monkeypatch)
+    assert not waits(lambda: (vae.sample(2), vae.iw_bound(x, 2)), monkeypatch)
+
+
+def test_without_images_there_are_bounds_but_no_loss():
+    vae, none = VAE(2), torch.zeros(0, 1, 28, 28)
+    assert vae.elbo(none)["elbo"].shape == vae.iw_bound(none, 2).shape == (0,) and vae(none).shape == none.shape
+    with pytest.raises(ValueError, match=r"x must hold something, got shape \(0, 1, 28, 28\)"):
+        vae.loss(none)
+
+
+def test_noise_comes_from_the_processor():
+    with pytest.raises(ValueError, match=r"generator must be a torch\.Generator on cpu, got 3"):
+        VAE(2).sample(1, 3)
+
+
 @pytest.mark.parametrize(
     "arguments, message",
     [
         ({"likelihood": "poisson"}, "likelihood must be"),
-        ({"beta": -1}, "beta must be a finite number of at least 0, got -1"),
+        ({"beta": -1}, "beta must be a finite number, at least 0, got -1"),
         ({"beta": math.nan}, "beta must be"),
-        ({"pixel_std": 0}, "pixel_std must be a finite number above 0, got 0"),
+        ({"pixel_std": 0}, "pixel_std must be a finite number, above 0, got 0"),
         ({"pixel_std": math.inf}, "pixel_std must be"),
     ],
 )
@@ -163,5 +211,5 @@ def test_bad_counts_are_named(bad):
 
 
 def test_bad_noise_is_named():
-    with pytest.raises(ValueError, match=r"noise must have the shape of mu, \(2, 3\), got \(2, 4\)"):
+    with pytest.raises(ValueError, match=r"noise must have the shape \(2, 3\), got \(2, 4\)"):
         VAE(3).elbo(torch.zeros(2, 1, 28, 28), torch.zeros(2, 4))

@@ -1,196 +1,11 @@
-"""Quantiser, VQ-VAE and VQ-VAE-2: the release's numbers and names, who receives which gradient, and dead codes."""
+"""VQ-VAE and VQ-VAE-2: the release's names and shapes, and codes that say all that is drawn."""
 
-from pathlib import Path
-
-import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 
-from lib.autoencoders import VQVAE, VQVAE2, VectorQuantizer
+from lib.autoencoders import VQVAE, VQVAE2
 from lib.autoencoders.vqvae import Decoder, Encoder
-
-STORED = np.load(Path(__file__).parents[1] / "reference" / "vq.npz")
-GIVEN = {name: torch.tensor(STORED[name]) for name in STORED if not name.startswith("_")}
-
-
-def stored(**changes):
-    """The reference's quantiser: 16 codes of 8 numbers."""
-    quantizer = VectorQuantizer(16, 8, **changes)
-    with torch.no_grad():
-        quantizer.embed.copy_(GIVEN["codebook"].t())
-        quantizer.cluster_size.copy_(GIVEN["cluster_size"])
-        if quantizer.ema is not None:
-            quantizer.embed_avg.copy_(GIVEN["embed_avg"].t())
-    return quantizer
-
-
-def close(found, wanted, tolerance=1e-6):
-    return found.shape == wanted.shape and torch.allclose(found, wanted, rtol=0, atol=tolerance)
-
-
-@pytest.mark.parametrize("layout", ["features", "tokens"])
-def test_codes_gradients_and_update_are_those_of_the_release(layout):
-    quantizer, x = stored().train(), GIVEN["x"].clone().requires_grad_()
-    z = x.movedim(-1, 1) if layout == "features" else x.flatten(1, 2)
-    found = quantizer(z)
-    quantised = found.quantised.movedim(1, -1) if layout == "features" else found.quantised.view_as(x)
-    assert torch.equal(found.indices.view_as(GIVEN["indices"]), GIVEN["indices"])
-    assert close(quantised, GIVEN["quantised"])
-    assert found.commitment_loss.item() == pytest.approx(GIVEN["commit_mse"].item(), abs=1e-6)
-    assert found.perplexity.item() == pytest.approx(GIVEN["perplexity"].item(), rel=1e-5)
-    (gradient,) = torch.autograd.grad((quantised * GIVEN["upstream"]).sum(), x, retain_graph=True)
-    assert close(gradient, GIVEN["grad_straight_through"])
-    (gradient,) = torch.autograd.grad(found.commitment_loss, x)
-    assert close(gradient, GIVEN["grad_commit"])
-    assert close(quantizer.cluster_size, GIVEN["ema_cluster_size"], 1e-5)
-    assert close(quantizer.embed_avg, GIVEN["ema_embed_avg"].t(), 1e-5)
-    assert close(quantizer.embed, GIVEN["ema_codebook"].t(), 1e-5)
-
-
-def test_loss_with_a_learned_codebook_is_the_papers():
-    quantizer, x = stored(ema=None), GIVEN["x"].clone().requires_grad_()
-    found = quantizer(x.movedim(-1, 1))
-    loss = found.codebook_loss + 0.25 * found.commitment_loss
-    assert loss.item() == pytest.approx(GIVEN["paper_loss"].item(), abs=1e-6)
-    of_x, of_codes = torch.autograd.grad(loss, (x, quantizer.embed))
-    assert close(of_x, GIVEN["paper_grad_x"])
-    assert close(of_codes, GIVEN["paper_grad_codebook"].t())
-
-
-@pytest.mark.parametrize("ema", [None, 0.9])
-def test_in_float64_it_is_the_same_but_for_rounding(ema):
-    torch.manual_seed(0)
-    single = VectorQuantizer(20, 6, ema=ema, restart=0.1).train()
-    double = VectorQuantizer(20, 6, ema=ema, restart=0.1).double().train()
-    double.load_state_dict(single.state_dict())
-    z, found = torch.randn(8, 6, 4, 4), []
-    for quantizer in (single, double):
-        torch.manual_seed(1)
-        found.append(quantizer(z.to(quantizer.embed.dtype)))
-    assert torch.equal(found[0].indices, found[1].indices) and found[1].quantised.dtype == torch.float64
-    assert torch.allclose(found[0].quantised.double(), found[1].quantised, atol=1e-6)
-    for name, value in double.state_dict().items():
-        assert value.dtype == torch.float64 and torch.allclose(single.state_dict()[name].double(), value, atol=1e-5)
-
-
-def test_nearest_code_is_that_of_all_distances():
-    torch.manual_seed(0)
-    quantizer, z = VectorQuantizer(50, 6).double(), torch.randn(3, 40, 6, dtype=torch.float64)
-    quantizer.embed.copy_(torch.randn(6, 50))
-    wanted = torch.cdist(z.flatten(0, 1), quantizer.embed.t()).argmin(1)
-    assert torch.equal(quantizer.nearest(z.flatten(0, 1)), wanted)
-
-
-@pytest.mark.parametrize("ema", [None, 0.99])
-def test_who_receives_which_gradient(ema):
-    """The decoder's gradient reaches the encoder as it is, and never the codes."""
-    torch.manual_seed(0)
-    quantizer = VectorQuantizer(8, 4, ema=ema)
-    z = torch.randn(2, 4, 3, 3, requires_grad=True)
-    found = quantizer.eval()(z)
-    found.quantised.retain_grad()
-    (found.quantised**3).sum().backward()
-    assert torch.equal(z.grad, found.quantised.grad) and z.grad.abs().max() > 0
-    if ema is None:
-        assert quantizer.embed.grad is None
-        found.codebook_loss.backward()
-        used = F.one_hot(found.indices, 8).sum((0, 1, 2)) > 0
-        assert torch.equal(quantizer.embed.grad.abs().sum(0) > 0, used)
-    else:
-        assert found.codebook_loss == 0 and not list(quantizer.parameters())
-
-
-def test_unused_codes_stay_where_they_are():
-    """Over a long run, too, in which the smoothed count alone would draw them to zero."""
-    torch.manual_seed(0)
-    quantizer = VectorQuantizer(6, 4, ema=0.9).train()
-    quantizer.embed[:, 3:] += 50  # out of reach
-    quantizer.embed_avg.copy_(quantizer.embed)
-    before = quantizer.embed.clone()
-    for _ in range(2000):
-        quantizer(torch.randn(4, 10, 4))
-    assert torch.allclose(quantizer.embed[:, 3:], before[:, 3:], rtol=0.02)
-    assert not torch.allclose(quantizer.embed[:, :3], before[:, :3], atol=0.1)
-    assert quantizer.cluster_size[3:].max() < 1e-10
-
-
-def test_averages_find_the_centres_of_clusters():
-    torch.manual_seed(0)
-    centres = torch.tensor([[5.0, 0.0], [-5.0, 0.0], [0.0, 5.0]])
-    quantizer = VectorQuantizer(3, 2, ema=0.9).train()
-    quantizer.embed.copy_(0.2 * centres.t())
-    for _ in range(200):
-        chosen = torch.randint(3, (8, 20))
-        quantizer(centres[chosen] + 0.1 * torch.randn(8, 20, 2))
-    assert torch.cdist(centres, quantizer.embed.t()).amin(1).max() < 0.1
-
-
-@pytest.mark.parametrize("ema", [None, 0.9])
-def test_dead_codes_are_restarted_on_vectors_of_the_batch(ema):
-    torch.manual_seed(0)
-    quantizer = VectorQuantizer(5, 3, ema=ema, restart=0.1).train()
-    with torch.no_grad():
-        quantizer.embed[:, 2:] += 100
-    if ema is not None:
-        quantizer.embed_avg.copy_(quantizer.embed)
-    z = torch.randn(2, 30, 3)
-    for _ in range(400):
-        quantizer(z)
-    assert torch.cdist(quantizer.embed.t()[2:], z.flatten(0, 1)).amin(1).max() < 2
-    assert quantizer.embed.abs().max() < 10
-    if ema is not None:
-        assert torch.allclose(quantizer.embed_avg / quantizer.cluster_size, quantizer.embed, rtol=1e-2, atol=1e-2)
-
-
-@pytest.mark.parametrize("ema", [None, 0.9])
-def test_a_restart_sets_code_average_and_count_anew(ema):
-    """In one update: dead codes lie on vectors drawn each by lot, with the count at which the next would be dead."""
-    torch.manual_seed(0)
-    plain, restarting = VectorQuantizer(40, 3, ema=ema), VectorQuantizer(40, 3, ema=ema, restart=0.95)
-    restarting.load_state_dict(plain.state_dict())
-    z = torch.randn(1, 60, 3)
-    for quantizer in (plain, restarting):
-        with torch.no_grad():
-            quantizer.embed[:, 10:] += 100  # out of reach
-            if ema is not None:
-                quantizer.embed_avg.copy_(quantizer.embed)
-            quantizer.cluster_size[10:] = 0.5
-        quantizer.train()(z)
-    dead = plain.cluster_size < 0.95
-    assert dead[10:].all() and not dead.all()
-    at = torch.cdist(restarting.embed.t()[dead], z[0]).argmin(1)
-    assert torch.equal(restarting.embed.t()[dead], z[0][at])
-    assert len(at.unique()) > len(at) / 2 and not torch.equal(at, torch.arange(40)[dead])
-    assert torch.equal(restarting.embed[:, ~dead], plain.embed[:, ~dead])
-    assert torch.equal(restarting.cluster_size, plain.cluster_size.clamp(min=0.95))
-    if ema is not None:
-        assert torch.allclose(restarting.embed_avg[:, dead], 0.95 * restarting.embed[:, dead])
-        assert torch.equal(restarting.embed_avg[:, ~dead], plain.embed_avg[:, ~dead])
-
-
-def test_counts_without_averages_forget_slowly():
-    """Codes that are parameters are counted all the same, for the restart: a hundredth of a batch is news."""
-    quantizer = VectorQuantizer(2, 1, ema=None).train()
-    with torch.no_grad():
-        quantizer.embed.copy_(torch.tensor([[0.0, 9.0]]))
-    quantizer(torch.zeros(1, 11, 1))
-    assert torch.allclose(quantizer.cluster_size, torch.tensor([0.99 + 0.11, 0.99]))
-
-
-def test_perplexity_counts_codes():
-    quantizer = VectorQuantizer(8, 1).eval()
-    quantizer.embed.copy_(torch.arange(8.0)[None])
-    for codes, wanted in (([3, 3, 3, 3], 1), ([0, 2, 5, 7], 4), (range(8), 8), ([1, 1, 2, 2], 2)):
-        z = torch.tensor(list(codes), dtype=torch.float32).view(1, -1, 1)
-        assert quantizer(z).perplexity.item() == pytest.approx(wanted, rel=1e-4)
-
-
-def test_looking_up_undoes_encoding():
-    torch.manual_seed(0)
-    quantizer = VectorQuantizer(9, 4)
-    for indices in (torch.randint(9, (2, 3, 5)), torch.randint(9, (2, 7))):
-        assert torch.equal(quantizer.encode(quantizer.lookup(indices)), indices)
+from tests.autoencoders.waits import waits
 
 
 def small(kind):
@@ -294,27 +109,50 @@ def test_vqvae2_bottom_is_told_of_the_top():
     assert (first - second).abs().max() > 1e-3
 
 
+@pytest.mark.parametrize("kind", [VQVAE, VQVAE2])
+def test_a_training_step_waits_for_no_device(kind, monkeypatch):
+    model, x = small(kind).train(), torch.rand(4, 1, 16, 16)
+    assert not waits(lambda: model.loss(x)["loss"].backward(), monkeypatch)
+
+
+@pytest.mark.parametrize("kind", [VQVAE, VQVAE2])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_16_bits_round_the_networks_and_not_the_losses(kind, dtype):
+    model, x = small(kind).train(), torch.rand(4, 1, 16, 16)
+    state, wanted = {name: value.clone() for name, value in model.state_dict().items()}, model.loss(x)
+    for cast in (False, True):
+        model = small(kind).train()
+        model.load_state_dict(state)
+        model.to(dtype if cast else torch.float32)
+        with torch.autocast("cpu", dtype, enabled=not cast):
+            found = model.loss(x.to(dtype) if cast else x)
+            found["loss"].backward()
+        assert {value.dtype for value in found.values()} == {torch.float32}
+        assert found["reconstruction"].item() == pytest.approx(wanted["reconstruction"].item(), rel=0.02)
+        assert all(1 <= found[name] <= 12 for name in found if name.startswith("perplexity"))
+        codes = model.eval().encode(x.to(dtype))
+        assert model.decode(*(codes if isinstance(codes, tuple) else (codes,))).dtype == (dtype if cast else x.dtype)
+
+
+@pytest.mark.parametrize("kind", [VQVAE, VQVAE2])
+def test_without_images_there_are_codes_but_no_loss(kind):
+    model, none = small(kind).eval(), torch.zeros(0, 1, 16, 16)
+    codes = model.encode(none)
+    assert model.decode(*(codes if isinstance(codes, tuple) else (codes,))).shape == none.shape
+    with pytest.raises(ValueError, match=r"x must hold something, got shape \(0, 1, 16, 16\)"):
+        model.loss(none)
+
+
 @pytest.mark.parametrize(
     "build, message",
     [
-        (lambda: VectorQuantizer(0, 4), "num_codes must be an integer of at least 1, got 0"),
-        (lambda: VectorQuantizer(4, 2.0), "dim must be an integer of at least 1, got 2.0"),
-        (lambda: VectorQuantizer(4, 2, ema=1.0), r"ema must lie in \[0, 1\) or be None, got 1.0"),
-        (lambda: VectorQuantizer(4, 2, restart=-1), "restart must be at least 0, got -1"),
-        (lambda: VectorQuantizer(4, 2, restart=float("nan")), "restart must be at least 0, got nan"),
-        (lambda: VectorQuantizer(4, 2)(torch.zeros(1, 3, 5, 5)), r"z must be floating point \(B, 2, H, W\)"),
-        (lambda: VectorQuantizer(4, 2)(torch.zeros(1, 5, 3)), r"\(B, N, 2\), got torch.float32 \(1, 5, 3\)"),
-        (lambda: VectorQuantizer(4, 2)(torch.full((1, 5, 2), torch.nan)), "z must be finite, got"),
-        (lambda: VectorQuantizer(4, 2).encode(torch.full((1, 5, 2), torch.inf)), "z must be finite"),
-        (lambda: VectorQuantizer(4, 2).lookup(torch.tensor([[4]])), "between 0 and 3, got values from 4 to 4"),
-        (lambda: VectorQuantizer(4, 2).lookup(torch.tensor([[-1]])), "indices must lie between 0 and 3, got values"),
-        (lambda: VectorQuantizer(4, 2).lookup(torch.tensor([[0.0]])), "indices must be integers"),
-        (lambda: VQVAE(commitment=-0.1), "commitment must be at least 0, got -0.1"),
+        (lambda: VQVAE(commitment=-0.1), "commitment must be a finite number, at least 0, got -0.1"),
         (lambda: VQVAE()(torch.zeros(1, 1, 30, 28)), r"H and W divisible by 4, got \(1, 1, 30, 28\)"),
         (lambda: VQVAE()(torch.zeros(1, 3, 28, 28)), r"x must have shape \(B, 1, H, W\)"),
-        (lambda: VQVAE().loss(torch.full((1, 1, 28, 28), torch.nan)), r"x must have pixels in \[0, 1\]"),
+        (lambda: VQVAE().loss(torch.full((1, 1, 28, 28), torch.nan)), r"x must be finite and lie in \[0, 1\]"),
         (lambda: VQVAE2(1)(torch.zeros(1, 1, 28, 28)), "divisible by 8"),
         (lambda: VQVAE2().decode(torch.zeros(1, 4, 4).long(), torch.zeros(1, 4, 4).long()), "top and bottom must be"),
+        (lambda: VQVAE2(1).loss(torch.full((1, 1, 16, 16), torch.nan)), "x must be finite, got values from nan to nan"),
         (lambda: Encoder(1, stride=3), "stride must be 2 or 4, got 3"),
     ],
 )  # fmt: skip

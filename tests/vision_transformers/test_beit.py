@@ -6,6 +6,7 @@ import torch.nn.functional as F
 
 from lib.vision_transformers import VisionTransformer
 from lib.vision_transformers.beit import BEiT
+from tests.autoencoders.waits import waits
 
 
 def tiny(seed=0, **changes):
@@ -73,6 +74,26 @@ def test_runs_compiled_and_under_autocast():
         assert model(x, mask).shape == (2, 16, 5)
 
 
+@pytest.mark.parametrize("dtype", [torch.int32, torch.int16, torch.uint8, torch.int8])
+@torch.no_grad()
+def test_words_may_be_any_integers(dtype):
+    model, x, words, noise = tiny(), torch.rand(2, 1, 8, 8), torch.randint(5, (2, 16)), torch.rand(2, 16)
+    assert torch.equal(model.loss(x, words.to(dtype), 0.5, noise), model.loss(x, words, 0.5, noise))
+
+
+def test_a_training_step_waits_for_no_device(monkeypatch):
+    model, x, words = tiny().train(), torch.rand(2, 1, 8, 8), torch.randint(5, (2, 16))
+    assert not waits(lambda: model.loss(x, words).backward(), monkeypatch)
+
+
+@torch.no_grad()
+def test_in_16_bits_the_loss_is_float32():
+    model, words, noise = tiny().bfloat16(), torch.randint(5, (60, 16)), torch.rand(60, 16)
+    x, hidden = torch.rand(60, 1, 8, 8).bfloat16(), noise.argsort(1).argsort(1) < 6
+    loss, wanted = model.loss(x, words, 0.4, noise), F.cross_entropy(model(x, hidden)[hidden].float(), words[hidden])
+    assert loss.dtype == torch.float32 and loss.item() == pytest.approx(wanted.item(), rel=1e-6)
+
+
 @pytest.mark.parametrize(
     "build, message",
     [
@@ -85,7 +106,10 @@ def test_runs_compiled_and_under_autocast():
             lambda: tiny().loss(torch.rand(1, 1, 8, 8), torch.zeros(1, 16).long(), 0.0),
             r"mask_ratio must lie in \(0, 1\)",
         ),
-        (lambda: tiny()(torch.rand(1, 3, 8, 8), torch.zeros(1, 16).bool()), "images must have shape"),
+        (lambda: tiny()(torch.rand(1, 3, 8, 8), torch.zeros(1, 16).bool()), "x must have shape"),
+        (lambda: tiny().loss(torch.rand(1, 1, 8, 8), torch.full((1, 16), 5)), "words must be between 0 and 4, got"),
+        (lambda: tiny().loss(torch.rand(0, 1, 8, 8), torch.zeros(0, 16).long()), "words must have shape"),
+        (lambda: tiny(num_classes=0), "num_classes must be an integer of at least 1, got 0"),
     ],
 )
 def test_bad_input_is_refused(build, message):

@@ -8,6 +8,7 @@ from safetensors.torch import load_file, save_file
 
 from lib.vision_transformers import MaskedAutoencoderViT, VisionTransformer
 from lib.vision_transformers.mae import random_masking, sincos_2d
+from tests.autoencoders.waits import waits
 from tests.vision_transformers.test_vit import (
     PRECISIONS,
     assert_all_learn,
@@ -142,12 +143,20 @@ def test_patches_and_back(size):
 
 @pytest.mark.parametrize(
     ("patches", "ratio", "keep"),
-    [(196, 0.75, 49), (16, 0.5, 8), (10, 0.75, 2), (9, 0.5, 4), (3, 0.01, 2), (16, 0.9, 1)],
+    [(196, 0.75, 49), (16, 0.5, 8), (10, 0.75, 2), (9, 0.5, 4), (3, 0.01, 2), (16, 0.9, 1), (3, 1 / 3, 2)],
 )
 def test_how_many_patches_stay(patches, ratio, keep):
     kept, mask, ids_restore = random_masking(torch.zeros(2, patches, 5), ratio)
     assert kept.shape == (2, keep, 5) and mask.shape == ids_restore.shape == (2, patches)
     assert mask.sum(1).tolist() == [patches - keep] * 2
+
+
+@pytest.mark.parametrize("patches", range(10, 1000, 10))
+def test_a_tenth_of_the_patches_is_a_tenth(patches):
+    """In floating point 10 * (1 - 0.9) is a hair below 1."""
+    for tenths in range(1, 10):
+        kept, _, _ = random_masking(torch.zeros(1, patches, 1), tenths / 10)
+        assert kept.shape[1] == patches * (10 - tenths) // 10
 
 
 def test_the_smallest_noise_stays_visible(noise):
@@ -309,6 +318,20 @@ def test_meta_and_autocast(net, noise):
     assert [tuple(value.shape) for value in net.forward_encoder(imgs, 0.5)] == [(4, 9, 48), (4, 16), (4, 16)]
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@torch.no_grad()
+def test_the_loss_is_counted_in_float32(net, dtype):
+    """The errors of 16-bit predictions, added in 32 bits: 16 count removed patches to 256 or 2048."""
+    imgs, pred = pictures(300).to(dtype), torch.randn(300, 16, 192).to(dtype)
+    mask = random_masking(torch.zeros(300, 16, 1), 0.75)[1]
+    loss = net.to(dtype).forward_loss(imgs, pred, mask.to(dtype))
+    assert loss.dtype == torch.float32 and torch.equal(loss, net.float().forward_loss(imgs.float(), pred.float(), mask))
+
+
+def test_a_training_step_waits_for_no_device(net, monkeypatch):
+    assert not waits(lambda: net.train()(pictures())[0].backward(), monkeypatch)
+
+
 # What is refused
 
 
@@ -321,11 +344,14 @@ def test_meta_and_autocast(net, noise):
         ({"depth": 0}, "depth must be an integer of at least 1, got 0"),
         ({"decoder_depth": -1}, "decoder_depth must be an integer of at least 1, got -1"),
         ({"embed_dim": 0}, "embed_dim must be an integer of at least 1, got 0"),
-        ({"embed_dim": 18}, "dim must be a multiple of 4, for sines and cosines of two coordinates, got 18"),
-        ({"decoder_embed_dim": 30}, "dim must be a multiple of 4, for sines and cosines of two coordinates, got 30"),
+        ({"embed_dim": 18}, "embed_dim must be a multiple of 4, for sines and cosines of two coordinates, got 18"),
+        (
+            {"decoder_embed_dim": 30},
+            "decoder_embed_dim must be a multiple of 4, for sines and cosines of two coordinates, got 30",
+        ),
         ({"num_heads": 5}, "num_heads must divide dim, got num_heads=5 and dim=48"),
         ({"decoder_num_heads": 3}, "num_heads must divide dim, got num_heads=3 and dim=32"),
-        ({"mlp_ratio": 0.0}, "mlp_ratio must be above 0 and finite, got 0.0"),
+        ({"mlp_ratio": 0.0}, "mlp_ratio must be a finite number, above 0, got 0.0"),
         ({"img_size": 36}, "img_size must be a multiple of the patches' 8 pixels, got 36"),
     ],
 )
@@ -348,7 +374,7 @@ def test_wrong_images_are_named(net, shape):
 def test_wrong_patches_are_named(net, shape):
     with pytest.raises(ValueError) as error:
         net.unpatchify(torch.zeros(shape))
-    assert str(error.value) == f"patches must have shape (B, 16, 192), got {shape}"
+    assert str(error.value) == f"x must have shape (B, 16, 192), got {shape}"
 
 
 @pytest.mark.parametrize("ratio", [0, 1, -0.25, 1.5, 0.95, 1e-20, math.nan])
@@ -358,6 +384,20 @@ def test_a_ratio_must_leave_and_hide_something(net, ratio):
         with pytest.raises(ValueError) as error:
             call()
         assert str(error.value) == f"mask_ratio must keep and remove at least one of 16 patches, got {ratio!r}"
+
+
+def test_without_images_there_are_tokens_but_no_loss(net):
+    none = torch.zeros(0, 3, 32, 32)
+    assert net.forward_features(none).shape == (0, 17, 48) and net.forward_encoder(none)[0].shape == (0, 5, 48)
+    with pytest.raises(ValueError, match=r"^imgs must hold at least one image, got shape \(0, 3, 32, 32\)$"):
+        net(none)
+
+
+def test_a_mask_must_hide_something(net):
+    with pytest.raises(
+        ValueError, match=r"^the sum of mask must be finite and lie in \[1, inf\], got values from 0 to 0$"
+    ):
+        net.forward_loss(pictures(), torch.zeros(4, 16, 192), torch.zeros(4, 16))
 
 
 @pytest.mark.parametrize("shape", [(4, 15), (3, 16), (16,), (4, 16, 1)])

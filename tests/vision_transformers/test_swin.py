@@ -20,6 +20,7 @@ from lib.vision_transformers import (
     window_reverse,
 )
 from lib.vision_transformers.swin import PatchMerging, SwinTransformerBlock, WindowAttention
+from tests.autoencoders.waits import waits
 from tests.vision_transformers.test_vit import (
     PRECISIONS,
     assert_all_learn,
@@ -432,6 +433,40 @@ def test_meta_and_autocast(net):
     assert [tuple(h.shape) for h in net.stages(x.to("meta"))] == [(2, 9, 12, 16), (2, 5, 6, 32), (2, 3, 3, 64)]
 
 
+@pytest.mark.parametrize("stored, wanted", [(32, 48), (48, 32), (32, 29)])
+@torch.no_grad()
+def test_weights_load_into_a_model_for_images_of_another_size(stored, wanted):
+    """Masks follow from the size: those that are stored do not count, and none need be stored."""
+    x, given = pictures(2, wanted, wanted), tiny(img_size=stored).state_dict()
+    answer = tiny(img_size=stored)(x)
+    learned = {name: value for name, value in given.items() if not name.endswith(("attn_mask", "index"))}
+    assert len(learned) < len(given)
+    for state in (given, learned):
+        for assign in (False, True):
+            model = SwinTransformer(**{**TINY, "img_size": wanted}).eval()
+            masks = {name: value.clone() for name, value in model.named_buffers()}
+            assert model.load_state_dict(state, strict=True, assign=assign) == ([], [])
+            assert all(torch.equal(value, masks[name]) for name, value in model.named_buffers())
+            assert torch.equal(model(x), answer)
+
+
+def test_what_is_learned_must_still_fit():
+    state = tiny().state_dict()
+    with pytest.raises(RuntimeError, match=r"Missing key.*norm1\.weight"):
+        tiny().load_state_dict({name: value for name, value in state.items() if not name.endswith("norm1.weight")})
+    with pytest.raises(RuntimeError, match=r"Unexpected key.*blocks\.0\.other"):
+        tiny().load_state_dict({**state, "layers.0.blocks.0.other": torch.zeros(1)})
+    with pytest.raises(RuntimeError, match=r"size mismatch for .*relative_position_bias_table"):
+        tiny(window_size=2).load_state_dict(state)
+
+
+def test_a_training_step_waits_for_no_device_whatever_the_size(monkeypatch):
+    net = tiny().train()
+    for x in (pictures(), pictures(2, 18, 23)):
+        assert not waits(lambda x=x: net(x).sum().backward(), monkeypatch)
+    assert shift_mask(8, 8, 4, 2, torch.device("meta")).is_meta and shift_mask(8, 8, 4, 0, torch.device("meta")).is_meta
+
+
 # What is refused
 
 
@@ -446,12 +481,12 @@ def test_meta_and_autocast(net):
         ({"window_size": 0}, "window_size must be an integer of at least 1, got 0"),
         ({"window_size": 2.5}, "window_size must be an integer of at least 1, got 2.5"),
         ({"window_size": True}, "window_size must be an integer of at least 1, got True"),
-        ({"mlp_ratio": 0}, "mlp_ratio must be above 0 and finite, got 0"),
-        ({"depths": (2, 0, 2)}, "each of depths must be an integer of at least 1, got 0"),
-        ({"num_heads": (2, 4, 0)}, "each of num_heads must be an integer of at least 1, got 0"),
+        ({"mlp_ratio": 0}, "mlp_ratio must be a finite number, above 0, got 0"),
+        ({"depths": (2, 0, 2)}, "depths must be an integer of at least 1, got 0"),
+        ({"num_heads": (2, 4, 0)}, "num_heads must be an integer of at least 1, got 0"),
         ({"num_heads": (2, 3, 8)}, "num_heads must divide dim, got num_heads=3 and dim=32"),
-        ({"depths": ()}, "depths and num_heads must have one entry a stage, got () and (2, 4, 8)"),
-        ({"depths": (), "num_heads": ()}, "depths and num_heads must have one entry a stage, got () and ()"),
+        ({"depths": ()}, "depths must be some positive integers, got ()"),
+        ({"depths": (), "num_heads": ()}, "depths must be some positive integers, got ()"),
         ({"depths": (2, 2)}, "depths and num_heads must have one entry a stage, got (2, 2) and (2, 4, 8)"),
     ],
 )
@@ -466,7 +501,7 @@ def test_wrong_images_are_named(net, shape):
     for call in (net, net.stages):
         with pytest.raises(ValueError) as error:
             call(torch.zeros(shape))
-        assert str(error.value) == f"images must have shape (B, 3, H, W), got {shape}"
+        assert str(error.value) == f"x must have shape (B, 3, H, W), got {shape}"
 
 
 @pytest.mark.parametrize("shape", [(8, 8, 3), (2, 6, 8, 3), (2, 8, 6, 3), (1, 2, 8, 8, 3)])

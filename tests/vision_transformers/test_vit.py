@@ -233,6 +233,15 @@ def test_positions_of_the_same_size_stay_and_constants_stay_constant():
     assert close(resample_pos_embed(constant, (4, 6), (9, 5)), torch.full((1, 1 + 9 * 5, 3), 0.7).double())
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_positions_in_16_bits_are_stretched_in_32(dtype):
+    table = torch.randn(1, 1 + 4 * 6, 3).to(dtype)
+    for autocast in (False, True):
+        with torch.autocast("cpu", dtype, enabled=autocast):
+            found = resample_pos_embed(table, (4, 6), (9, 5))
+        assert torch.equal(found, resample_pos_embed(table.float(), (4, 6), (9, 5)).to(dtype))
+
+
 @torch.no_grad()
 def test_images_of_other_sizes(net):
     net = net.double()
@@ -389,9 +398,9 @@ def test_meta_and_autocast(net):
         ({"num_heads": 3.0}, "num_heads must be an integer of at least 1, got 3.0"),
         ({"mlp_ratio": 0.001}, "hidden_dim must be an integer of at least 1, got 0"),
         ({"num_heads": 5}, "num_heads must divide dim, got num_heads=5 and dim=48"),
-        ({"mlp_ratio": 0}, "mlp_ratio must be above 0 and finite, got 0"),
-        ({"mlp_ratio": -1.5}, "mlp_ratio must be above 0 and finite, got -1.5"),
-        ({"mlp_ratio": math.nan}, "mlp_ratio must be above 0 and finite, got nan"),
+        ({"mlp_ratio": 0}, "mlp_ratio must be a finite number, above 0, got 0"),
+        ({"mlp_ratio": -1.5}, "mlp_ratio must be a finite number, above 0, got -1.5"),
+        ({"mlp_ratio": math.nan}, "mlp_ratio must be a finite number, above 0, got nan"),
         ({"img_size": 36}, "img_size must be a multiple of the patches' 8 pixels, got 36"),
         ({"img_size": 40, "stem": ConvStem(3, (4,))}, "img_size must be a multiple of the patches' 16 pixels, got 40"),
     ],
@@ -416,7 +425,7 @@ def test_a_bad_stem_is_named(arguments, message):
 
 @pytest.mark.parametrize("shape", [(3, 32, 32), (2, 1, 32, 32), (2, 3, 36, 32), (2, 3, 32, 36), (1, 2, 3, 32, 32)])
 def test_wrong_images_are_named(net, shape):
-    wanted = r"images must have shape \(B, 3, H, W\) with H and W multiples of 8"
+    wanted = r"x must have shape \(B, 3, H, W\) with H and W multiples of 8"
     for call in (net, net.forward_features, net.attention_maps, net.patch_embed):
         with pytest.raises(ValueError, match=rf"^{wanted}, got \({', '.join(map(str, shape))}\)$"):
             call(torch.zeros(shape))
