@@ -12,10 +12,11 @@ class History:
 
     `records` holds one dict per entry: "step", "images" (seen so far), "lr", the mean of each loss since
     the entry before, and, where `evaluate` was called, what it returned. `history["loss"]` is the list of
-    all values of one name.
+    all values of one name. `stopped` tells whether the training was interrupted before its end.
     """
 
     records: list[dict] = field(default_factory=list)
+    stopped: bool = False
 
     def __getitem__(self, name: str) -> list[float]:
         return self.series(name)[1]
