@@ -35,13 +35,17 @@ def write(path: str | os.PathLike, tensors: dict[str, Tensor], metadata: dict[st
     Raises CheckpointError where it cannot be written.
     """
     path = _checked(path)
+    for name, content, kind in (("tensors", tensors, Tensor), ("metadata", metadata, str)):
+        right = isinstance(content, dict) and all(isinstance(value, kind) for value in content.values())
+        if not right or not all(isinstance(key, str) for key in content):
+            raise ValueError(f"{name} must be a dict of {kind.__name__} by str, got {described(content)}")
     unfinished = path.with_name(path.name + ".tmp")
     own = {name: tensor.detach().cpu().clone(memory_format=CONTIGUOUS) for name, tensor in tensors.items()}
-    content = save(own, metadata)
+    stored = save(own, metadata)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(unfinished, "wb") as file:  # not by `save_file`, whose files nobody else may read
-            file.write(content)
+            file.write(stored)
             file.flush()
             os.fsync(file.fileno())
         os.replace(unfinished, path)

@@ -22,7 +22,7 @@ from tqdm import tqdm
 from lib.checks import check_count
 from lib.training.arguments import check_checkpoint, check_device_takes, check_model_and_data, check_numbers
 from lib.training.checkpoint import CheckpointError, fingerprint, load_training, save_training
-from lib.training.devices import computes_in_bf16, warn_of_one_process
+from lib.training.devices import check_device, computes_in_bf16, warn_of_one_process
 from lib.training.ema import EMA
 from lib.training.finite import check_weights, finite_tensors, means
 from lib.training.history import History, Progress
@@ -191,6 +191,7 @@ def fit(
 
 def budget(*, cpu: int, gpu: int) -> int:
     """Images to train on: `cpu` of them, or `gpu` where an accelerator does the work."""
+    check_count(cpu=cpu, gpu=gpu)
     return cpu if default_device().type == "cpu" else gpu
 
 
@@ -205,10 +206,20 @@ def _on_cpu() -> bool:
 
 
 def batches(count: int, batch_size: int, seed: int, device: torch.device | str = "cpu") -> Iterator[Tensor]:
-    """Endless batches of indices below `count`: every epoch a new order, its incomplete batch left out."""
+    """Endless batches of indices below `count`: every epoch a new order, its incomplete batch left out.
+
+    Raises ValueError for fewer than a batch, and for a seed that is no integer from 0 on.
+    """
+    check_count(count=count)
+    check_count(1, count, batch_size=batch_size)
+    check_count(0, 2**64 - 1, seed=seed)
+    device = check_device(device)
     generator = torch.Generator().manual_seed(seed)
     while True:
-        order = torch.randperm(count, generator=generator).to(device)
+        order = torch.randperm(count, generator=generator)
+        if device.type == "cuda":  # from pinned memory it comes without a wait
+            order = order.pin_memory()
+        order = order.to(device, non_blocking=True)
         yield from order[: count - count % batch_size].split(batch_size)
 
 

@@ -23,6 +23,8 @@ class History:
 
     def series(self, name: str) -> tuple[list[int], list[float]]:
         """Images seen and values of the entries that hold `name`. Raises ValueError where none does."""
+        if not isinstance(name, str):
+            raise ValueError(f"name must be that of a loss or of what `evaluate` returned, got {name!r:.60}")
         entries = [record for record in self.records if name in record]
         if not entries:
             names = dict.fromkeys(key for record in self.records for key in record)
@@ -32,8 +34,11 @@ class History:
     def plot(self, *names: str, title: str | None = None):
         """A matplotlib figure: a panel for each name ("loss" without any), its values over the images seen.
 
-        The first tenth of a curve may leave the picture at the top, so that the rest can be read.
+        The first tenth of a curve may leave the picture at the top, so that the rest can be read. Raises ValueError for
+        a name of which there are no values.
         """
+        if not (title is None or isinstance(title, str)):
+            raise ValueError(f"title must be words or None, got {title!r:.60}")
         from matplotlib.figure import Figure
 
         from lib.notebook.figures import COLORS
