@@ -27,7 +27,7 @@ from lib.training.ema import EMA
 from lib.training.finite import check_weights, finite_tensors, means
 from lib.training.history import History, Progress
 from lib.training.randomness import random_states, seeded, set_random_states
-from lib.training.schedule import WARMUP, learning_rate
+from lib.training.schedule import WARMUP, rate_at
 
 RECORDS = 200  # about as many points as a curve needs
 LONGEST_WINDOW = 50  # steps between two looks at the losses, each of which waits for the device
@@ -145,7 +145,7 @@ def fit(
                     accelerator.backward(values["loss"])
                     if clip is not None:
                         accelerator.clip_grad_norm_(parameters, clip)
-                    rate = learning_rate(step, steps, lr, schedule, warmup)
+                    rate = rate_at(step, steps, lr, schedule, warmup)
                     for group in optimizer.param_groups:
                         group["lr"] = rate
                     optimizer.step()

@@ -24,6 +24,11 @@ def learning_rate(step: int, steps: int, peak: float, schedule: str, warmup: flo
     check_option("schedule", schedule, tuple(WARMUP))
     check_number(above=0, peak=peak)
     check_number(0, math.nextafter(1, 0), warmup=warmup)
+    return rate_at(step, steps, peak, schedule, warmup)
+
+
+def rate_at(step: int, steps: int, peak: float, schedule: str, warmup: float) -> float:
+    """`learning_rate` of arguments that were checked before, once a training and not once a step."""
     if schedule == "onecycle":
         now, top, last = step - 1, warmup * steps - 1, steps - 1
         if now < top:
