@@ -27,7 +27,16 @@ from lib.detection.digits import digit_detr
 from lib.diffusion import GaussianDiffusion, UNet, cosine_betas, ddim, digit_unet, linear_betas, sample, simple_loss
 from lib.diffusion.guidance import classifier_free, drop_labels
 from lib.diffusion.latent import PART, FirstStage, LatentDenoiser, digit_first_stage, digit_latent_denoiser
-from lib.training import budget, default_device, digit_statistics, fit, frechet_distance, load_mnist, pretrained
+from lib.training import (
+    History,
+    budget,
+    default_device,
+    digit_statistics,
+    fit,
+    frechet_distance,
+    load_mnist,
+    pretrained,
+)
 from lib.training.precision import average_precision
 from lib.training.scenes import digit_scenes
 from lib.vision_transformers import MaskedAutoencoderViT, SwinTransformer, VisionTransformer
@@ -35,6 +44,8 @@ from lib.vision_transformers.digits import digit_mae
 
 SAMPLES = 1000  # digits drawn to measure the Fréchet distance
 SCENES = 500  # scenes in which a detector is judged
+# What `fit` is told itself, or what does not change the weights. All other options are part of a checkpoint's identity.
+FIT_OPTIONS = ("images", "batch_size", "lr", "precision", "seed", "checkpoint", "may_differ", "publish")
 
 
 class Recipe(NamedTuple):
@@ -323,7 +334,7 @@ def name_digits(body: nn.Module, options: argparse.Namespace) -> None:
 
     net, seeds = nn.ModuleList([body, nn.Linear(body.num_channels, 10)]), torch.arange(1 << 20)
     sizes = {"images": options.pretrain, "batch_size": 32, "lr": 3e-3, "schedule": "onecycle", "ema": 0.99}
-    fit(net, loss, seeds, **sizes, precision=options.precision, seed=options.seed, show=False)
+    finished(fit(net, loss, seeds, **sizes, precision=options.precision, seed=options.seed, show=False))
 
 
 def detr_loss(model: DETR, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
@@ -395,6 +406,13 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         command.add_argument("--precision", choices=("auto", "no", "bf16"), default="auto")
         command.add_argument("--seed", type=int, default=0)
         command.add_argument("--checkpoint", help="safetensors file to write, and to go on from if it exists")
+        command.add_argument(
+            "--may-differ",
+            choices=("device", "precision"),
+            action="append",
+            default=[],
+            help="go on from a checkpoint made on another device, or in another precision",
+        )
         command.add_argument("--publish", action="store_true", help="store the weights among those that ship")
     for name in ("autoencoder", "vae"):
         models.choices[name].add_argument("--latent-dim", type=int, default=16, help="length of the code (default: 16)")
@@ -412,15 +430,25 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
+def finished(history: History) -> History:
+    """The history itself, of a training that came to its end. An interrupted one ends the command: nothing is made of
+    it, and the checkpoint tells where to go on.
+    """
+    if history.stopped:
+        raise KeyboardInterrupt
+    return history
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Trains the model that the command line names, and prints what came of it on the first process."""
     options = parse(arguments)
+    own = {name: value for name, value in vars(options).items() if name not in FIT_OPTIONS}
     recipe = RECIPES[options.model]
     torch.manual_seed(options.seed)
     model = recipe.build(options)
     train, test = load_mnist("train"), load_mnist("test", default_device())
     started = time.monotonic()
-    history = fit(
+    training = fit(
         model,
         recipe.loss,
         (train.images if recipe.prepare is None else recipe.prepare(train.images), train.labels),
@@ -433,7 +461,10 @@ def main(arguments: list[str] | None = None) -> None:
         seed=options.seed,
         evaluate=lambda model: recipe.test(model, test.images, test.labels),
         checkpoint=options.checkpoint,
+        settings=own,
+        may_differ=tuple(options.may_differ),
     )
+    history = finished(training)
     if recipe.finish is not None:
         recipe.finish(model, train.images.to(default_device()))
     process = PartialState()  # as `fit` has set it up
@@ -451,7 +482,8 @@ def main(arguments: list[str] | None = None) -> None:
             measured |= {"samples": SAMPLES, "frechet_distance": frechet_distance(samples), **digit_statistics(samples)}
             print(f"  Fréchet distance of {SAMPLES:,} samples: {measured['frechet_distance']:.3g}")
         if options.publish:
-            settings = {name: value for name, value in vars(options).items() if name not in ("checkpoint", "publish")}
+            untold = ("checkpoint", "may_differ", "publish")
+            settings = {name: value for name, value in vars(options).items() if name not in untold}
             told = {name: str(value) for name, value in {**settings, **measured}.items()}
             print(f"  weights in {pretrained.publish(options.model, model, told)}")
     process.wait_for_everyone()

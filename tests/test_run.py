@@ -8,7 +8,7 @@ import pytest
 from lib import run
 from lib.diffusion import digit_unet
 from lib.diffusion.latent import digit_first_stage, digit_latent_denoiser
-from lib.training import Labelled, load_mnist, pretrained
+from lib.training import CheckpointError, Labelled, load_mnist, pretrained
 
 RESULT = r"{model}: {images} images on {processes} × cpu, [\d.]+ s\n  loss: ([\d.]+) -> ([\d.]+)\n"
 
@@ -123,3 +123,57 @@ def test_a_wrong_number_is_refused_by_name():
     ):
         with pytest.raises(ValueError, match=f"^{name} must "):
             run.main(["vae", *arguments])
+
+
+@pytest.fixture
+def few(monkeypatch, tmp_path):
+    """So few digits that a run takes a second, and a place for what it publishes."""
+    digits = {split: Labelled(*(part[:200] for part in load_mnist(split))) for split in ("train", "test")}
+    monkeypatch.setattr(run, "load_mnist", lambda split, device="cpu": digits[split])
+    monkeypatch.setattr(run, "SAMPLES", 70)
+    monkeypatch.setattr(pretrained, "FOLDER", tmp_path)
+    return ["vae", "--latent-dim", "2", "--images", "320", "--batch-size", "32", "--checkpoint", f"{tmp_path}/c"]
+
+
+def test_a_finished_training_is_not_published_as_another(few):
+    """The weight of the KL term is hidden in the model, and changes neither shapes nor data."""
+    run.main(few)
+    with pytest.raises(CheckpointError, match=r"c belongs to another training: .*settings\.beta was 1\.0, now 4\.0"):
+        run.main([*few, "--beta", "4", "--publish"])
+    assert list(pretrained.FOLDER.glob("*.safetensors")) == []
+    run.main([*few, "--may-differ", "device", "--publish"])
+    assert pretrained.load("vae", run.VAE(2))["beta"] == "1.0"
+
+
+def test_every_option_is_part_of_the_identity_or_told_to_fit(few, monkeypatch):
+    def watched(*arguments, **options):
+        told.update(options)
+        raise InterruptedError
+
+    told = {}
+    monkeypatch.setattr(run, "fit", watched)
+    for model, recipe in run.RECIPES.items():
+        monkeypatch.setitem(run.RECIPES, model, recipe._replace(prepare=None))
+        with pytest.raises(InterruptedError):
+            run.main([model, *(["--pretrain", "0"] if model == "detr" else [])])
+        options = vars(run.parse([model])).keys()
+        assert options - told.keys() - told["settings"].keys() == {"publish"}
+        assert told["settings"]["model"] == model
+
+
+def test_an_interrupted_run_publishes_nothing_and_goes_on_later(few, monkeypatch, capsys):
+    calls, recipe = [], run.RECIPES["vae"]
+
+    def loss(model, images, labels):
+        calls.append(1)
+        if len(calls) == 6:
+            raise KeyboardInterrupt
+        return recipe.loss(model, images, labels)
+
+    monkeypatch.setitem(run.RECIPES, "vae", recipe._replace(loss=loss))
+    with pytest.raises(KeyboardInterrupt):
+        run.main([*few, "--publish"])
+    assert capsys.readouterr().out == "stopped after 160 of 320 images\n"
+    assert list(pretrained.FOLDER.glob("*.safetensors")) == []
+    run.main([*few, "--publish"])
+    assert len(calls) == 6 + 5 and pretrained.load("vae", run.VAE(2))["images"] == "320"

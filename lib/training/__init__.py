@@ -7,7 +7,8 @@ from lib.training.checkpoint import CheckpointError
 from lib.training.classifier import DigitClassifier, digit_classifier
 from lib.training.data import PHOTOGRAPHS, DataError, Labelled, load, load_mnist, load_photograph
 from lib.training.ema import EMA
-from lib.training.fit import NonFiniteLoss, budget, default_device, fit
+from lib.training.finite import NonFiniteLoss, NonFiniteWeights
+from lib.training.fit import budget, default_device, fit
 from lib.training.history import History
 from lib.training.metrics import digit_statistics, frechet_distance
 from lib.training.schedule import learning_rate
@@ -21,6 +22,7 @@ __all__ = [
     "History",
     "Labelled",
     "NonFiniteLoss",
+    "NonFiniteWeights",
     "budget",
     "default_device",
     "digit_classifier",

@@ -6,39 +6,69 @@ random states ("random."); the file's metadata holds the step, the history and t
 
 import json
 import os
+import tempfile
 import zlib
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from lib.checks import described
 from lib.training.ema import EMA
 
 CONTIGUOUS = torch.contiguous_format
-FORMAT = "ai-image-generation-book training 1"
+FORMAT = "ai-image-generation-book training 2"
+MOMENTS = {"step", "exp_avg", "exp_avg_sq"}  # what AdamW keeps of each parameter
+PHRASES = 6  # differences that an error spells out
 
 
 class CheckpointError(ValueError):
-    """A checkpoint is damaged or belongs to another training. The message names the file and the reason."""
+    """A checkpoint is damaged, cannot be written or belongs to another training. The message says which and why."""
 
 
 def write(path: str | os.PathLike, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
-    """Writes a safetensors file so that, at any moment, the old file or the new one is there, and whole."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Writes a safetensors file so that, at any moment, the old file or the new one is there, and whole.
+
+    Raises CheckpointError where it cannot be written.
+    """
+    path = _checked(path)
+    for name, content, kind in (("tensors", tensors, Tensor), ("metadata", metadata, str)):
+        right = isinstance(content, dict) and all(isinstance(value, kind) for value in content.values())
+        if not right or not all(isinstance(key, str) for key in content):
+            raise ValueError(f"{name} must be a dict of {kind.__name__} by str, got {described(content)}")
     unfinished = path.with_name(path.name + ".tmp")
     own = {name: tensor.detach().cpu().clone(memory_format=CONTIGUOUS) for name, tensor in tensors.items()}
-    save_file(own, unfinished, metadata)
-    with open(unfinished, "rb+") as file:
-        os.fsync(file.fileno())
-    os.replace(unfinished, path)
+    stored = save(own, metadata)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(unfinished, "wb") as file:  # not by `save_file`, whose files nobody else may read
+            file.write(stored)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(unfinished, path)
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be written ({error})") from error
+
+
+def check_place(path: str | os.PathLike) -> None:
+    """Raises CheckpointError where `write` could not write: better before a training than after it."""
+    path = _checked(path)
+    try:
+        if path.is_dir():
+            raise IsADirectoryError("it is a folder")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise CheckpointError(f"checkpoint {path} cannot be written ({error})") from error
 
 
 def read(path: str | os.PathLike) -> tuple[dict[str, Tensor], dict[str, str]]:
     """The tensors and the metadata of a safetensors file. Raises CheckpointError where it is damaged."""
+    path = _checked(path)
     try:
         with safe_open(path, "pt") as file:
             names = list(file.keys())
@@ -63,63 +93,143 @@ def save_training(
     tensors |= {f"random.{name}": tensor for name, tensor in random_states.items()}
     for index, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{name}": torch.as_tensor(value) for name, value in state.items()}
-    content = {"step": step, "settings": settings, "records": records}
+    content = {"step": step, "settings": settings, "records": records, "tensors": len(tensors)}
     write(path, tensors, {"format": FORMAT, "training": json.dumps(content)})
 
 
 def load_training(
-    path: str | os.PathLike, model: nn.Module, optimizer: Optimizer, ema: EMA | None, settings: dict
+    path: str | os.PathLike,
+    model: nn.Module,
+    optimizer: Optimizer,
+    ema: EMA | None,
+    random_states: dict[str, Tensor],
+    settings: dict,
+    may_differ: tuple[str, ...] = (),
 ) -> tuple[int, list[dict], dict[str, Tensor]]:
     """Puts model, optimiser and average back; returns the step, the records and the random states.
 
-    Raises CheckpointError, before anything is changed, for a damaged file, for a file that is no
-    training's, and for a training with other settings: another model, other data, another learning rate.
+    Raises CheckpointError, before anything is changed, for a damaged file, for a file that is no training's, and for a
+    training with other settings, those named in `may_differ` excepted: another model, other data, another learning
+    rate. `random_states` (processes, bytes) are those of now: the file must hold the same kinds, but for a device that
+    the training has left or come to.
     """
     tensors, metadata = read(path)
     if metadata.get("format") != FORMAT:
         raise CheckpointError(f"{path} is a safetensors file but no checkpoint of a training ({FORMAT!r})")
-    content = json.loads(metadata["training"])
-    if differences := _differences(content["settings"], json.loads(json.dumps(settings))):
+    step, saved, records = _content(path, metadata, len(tensors))
+    settings = json.loads(json.dumps(settings))
+    if differences := _differences(saved, settings, may_differ):
         raise CheckpointError(f"{path} belongs to another training: {'; '.join(differences)}")
     parts: dict[str, dict[str, Tensor]] = {"model": {}, "ema": {}, "optimizer": {}, "random": {}}
     for name, tensor in tensors.items():
         part, _, rest = name.partition(".")
+        if part not in parts:
+            raise CheckpointError(f"{path} is damaged: {name} is of no part of a training; delete it")
         parts[part][rest] = tensor
+    _check_part(path, "model", parts["model"], model.state_dict())
+    _check_part(path, "ema", parts["ema"], ema.state_dict() if ema else {})
+    moved = {saved.get("device"), settings["device"]} - {"cpu"} if saved.get("device") != settings["device"] else set()
+    states, wanted = ({name: kind[name] for name in kind.keys() - moved} for kind in (parts["random"], random_states))
+    _check_part(path, "random", states, wanted)
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    state = _optimizer_state(path, parts["optimizer"], parameters)
     model.load_state_dict(parts["model"])
     if ema:
-        ema.load_state_dict(parts["ema"], content["step"])
-    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    state: dict[int, dict[str, Tensor]] = {}
-    for name, tensor in parts["optimizer"].items():
-        index, _, key = name.partition(".")
-        parameter = parameters[int(index)]
-        if (
-            key != "step" and tensor.shape == parameter.shape
-        ):  # fused steps walk through both in the parameter's order of memory
-            tensor = torch.empty_like(parameter, requires_grad=False).copy_(tensor)
-        state.setdefault(int(index), {})[key] = tensor
+        ema.load_state_dict(parts["ema"], step)
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-    return content["step"], content["records"], parts["random"]
+    return step, records, states
 
 
 def fingerprint(model: nn.Module, data: tuple[Tensor, ...]) -> dict:
-    """What tells models and data sets apart: names and shapes of the tensors, a checksum of the data."""
-    return {
-        "model": {name: list(tensor.shape) for name, tensor in model.state_dict().items()},
+    """What tells models and data sets apart: the tensors' names and shapes, each module's kind and its plain settings
+    (a share of dropout, a number of heads, the weight of a term), and a checksum of the data.
+    """
+    trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    found: dict = {
+        "model": {
+            name: [list(tensor.shape), str(tensor.dtype), name in trained]
+            for name, tensor in model.state_dict().items()
+        },
         "data": [[list(part.shape), str(part.dtype), _checksum(part)] for part in data],
     }
+    for name, module in model.named_modules(prefix="model"):
+        found[f"{name}.class"] = type(module).__name__
+        for key, value in vars(module).items():
+            if key != "training" and not key.startswith("_") and _is_plain(value):
+                found[f"{name}.{key}"] = value
+    return found
+
+
+def _is_plain(value: object) -> bool:
+    """Whether it is a number, a word, a yes or no, None, or several of these."""
+    if isinstance(value, tuple | list):
+        return all(map(_is_plain, value))
+    return value is None or isinstance(value, bool | int | float | str)
 
 
 def _checksum(tensor: Tensor) -> int:
     return zlib.crc32(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
 
 
-def _differences(saved: dict, wanted: dict) -> list[str]:
-    """One phrase for each setting that differs; long values are not spelled out."""
+def _checked(path: object) -> Path:
+    """`path` as a Path; else `ValueError`."""
+    if not isinstance(path, str | os.PathLike) or not os.fspath(path):
+        raise ValueError(f"path must be the path of a file, got {described(path)}")
+    return Path(path)
+
+
+def _content(path: str | os.PathLike, metadata: dict[str, str], tensors: int) -> tuple[int, dict, list[dict]]:
+    """Step, settings and records, as `save_training` wrote them with so many tensors; else CheckpointError."""
+    try:
+        content = json.loads(metadata["training"])
+        step, settings, records, written = (content[key] for key in ("step", "settings", "records", "tensors"))
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path} is damaged: its record of the training is not whole; delete it") from error
+    right = isinstance(step, int) and isinstance(settings, dict) and isinstance(records, list)
+    if not right or step < 1 or not all(isinstance(record, dict) for record in records):
+        raise CheckpointError(f"{path} is damaged: its record of the training makes no sense; delete it")
+    if written != tensors:
+        raise CheckpointError(f"{path} is damaged: it holds {tensors} of {written} tensors; delete it")
+    return step, settings, records
+
+
+def _check_part(path: str | os.PathLike, part: str, found: dict[str, Tensor], wanted: dict[str, Tensor]) -> None:
+    """Raises CheckpointError unless the tensors have the names, shapes and dtypes wanted."""
+    for name in sorted(found.keys() | wanted.keys()):
+        if name not in found or name not in wanted:
+            why = "is missing" if name in wanted else "belongs to nothing"
+        elif found[name].shape != wanted[name].shape or found[name].dtype != wanted[name].dtype:
+            why = f"is {described(found[name])}, wanted {described(wanted[name])}"
+        else:
+            continue
+        raise CheckpointError(f"{path} is damaged: {part}.{name} {why}; delete it")
+
+
+def _optimizer_state(
+    path: str | os.PathLike, tensors: dict[str, Tensor], parameters: list[nn.Parameter]
+) -> dict[int, dict[str, Tensor]]:
+    """What AdamW keeps of each parameter, by its number. Parameters without a gradient so far have nothing."""
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        index, _, key = name.partition(".")
+        parameter = parameters[int(index)] if index.isdecimal() and int(index) < len(parameters) else None
+        if parameter is None or key not in MOMENTS or tensor.shape != (() if key == "step" else parameter.shape):
+            raise CheckpointError(f"{path} is damaged: optimizer.{name} fits no parameter; delete it")
+        if key != "step":  # fused steps walk through both in the parameter's order of memory
+            tensor = torch.empty_like(parameter, requires_grad=False).copy_(tensor)
+        state.setdefault(int(index), {})[key] = tensor
+    for index, entry in state.items():
+        if missing := MOMENTS - entry.keys():
+            raise CheckpointError(f"{path} is damaged: optimizer.{index}.{min(missing)} is missing; delete it")
+    return state
+
+
+def _differences(saved: dict, wanted: dict, may_differ: tuple[str, ...]) -> list[str]:
+    """One phrase for each setting that differs, the first few; long values are not spelled out."""
     phrases = []
-    for name in sorted(saved.keys() | wanted.keys()):
-        before, now = repr(saved.get(name)), repr(wanted.get(name))
+    for name in sorted((saved.keys() | wanted.keys()) - set(may_differ)):
+        before, now = (repr(found[name]) if name in found else "not set" for found in (saved, wanted))
         if before != now:
             short = len(before) + len(now) < 80
             phrases.append(f"{name} was {before}, now {now}" if short else f"{name} is not the same")
-    return phrases
+    return phrases[:PHRASES] + [f"and {len(phrases) - PHRASES} more"] * (len(phrases) > PHRASES)

@@ -15,7 +15,9 @@ import torch.nn.functional as F
 from safetensors.torch import load as load_tensors
 from torch import Tensor, nn
 
+from lib.checks import check_count, check_floats, check_integers, described
 from lib.training.data import DataError, load_mnist
+from lib.training.devices import check_device
 from lib.training.fit import fit
 
 WEIGHTS = Path(__file__).with_name("classifier.safetensors")
@@ -51,9 +53,10 @@ class DigitClassifier(nn.Module):
 def digit_classifier(device: str | torch.device = "cpu") -> DigitClassifier:
     """The trained classifier on `device`, in eval mode, its weights frozen; one per device and process.
 
-    Raises DataError where the weights are missing or are not those the book was made with.
+    Raises DataError where the weights are missing or are not those the book was made with, and ValueError for a device
+    that is not there.
     """
-    return _loaded(torch.device(device))
+    return _loaded(check_device(device))
 
 
 @lru_cache
@@ -81,6 +84,8 @@ def _loaded(device: torch.device) -> DigitClassifier:
 
 def shifted(images: Tensor) -> Tensor:
     """Each image (B, C, H, W) moved by -1, 0 or 1 pixels down and across, at random; what comes in is 0."""
+    if check_floats("images", images).dim() != 4:
+        raise ValueError(f"images must be a tensor (B, C, H, W), got {tuple(images.shape)}")
     height, width = images.shape[2:]
     offsets = torch.randint(0, 3, (2, len(images), 1), device=images.device)
     rows = offsets[0] + torch.arange(height, device=images.device)  # (B, H)
@@ -91,19 +96,26 @@ def shifted(images: Tensor) -> Tensor:
 
 
 def loss(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
-    """Cross-entropy of shifted images, in nats an image."""
-    return F.cross_entropy(model(shifted(images)), labels)
+    """Cross-entropy of shifted images (N, C, H, W), in nats an image; the labels are integers (N,) from 0 to 9."""
+    return F.cross_entropy(model(shifted(images)), check_integers("labels", labels, 0, 9))
 
 
 @torch.no_grad()
 def accuracy(model: nn.Module, images: Tensor, labels: Tensor) -> float:
-    """Share of the images that the model classifies correctly."""
+    """Share of the images (N, ...) that the model classifies as the labels say, integers (N,)."""
+    if not callable(model):
+        raise ValueError(f"model must be callable as model(images), got {described(model)}")
+    labels = check_integers("labels", labels, 0)
+    if check_floats("images", images).shape[:1] != labels.shape or not len(images):
+        raise ValueError(f"images must be one for each of labels {tuple(labels.shape)}, got {tuple(images.shape)}")
     guesses = torch.cat([model(part).argmax(1) for part in images.split(1000)])
     return (guesses == labels).float().mean().item()
 
 
 def train(images: int, seed: int) -> tuple[DigitClassifier, float]:
     """A classifier trained on so many images, and its accuracy on the 10,000 test images."""
+    check_count(images=images)
+    check_count(0, 2**32 - 1, seed=seed)
     torch.manual_seed(seed)
     model = DigitClassifier().to(memory_format=torch.channels_last)
     test = load_mnist("test")
@@ -116,6 +128,8 @@ def train(images: int, seed: int) -> tuple[DigitClassifier, float]:
         model, loss, load_mnist("train"), images=images, batch_size=64, lr=6e-3, schedule="onecycle",
         weight_decay=1e-2, ema=0.995, seed=seed, evaluate=evaluate, every=images // 5,
     )  # fmt: skip
+    if history.stopped:  # half a training makes no instrument
+        raise KeyboardInterrupt
     return model, history["accuracy"][-1]
 
 

@@ -8,6 +8,7 @@ data. `python -m lib.training mnist FOLDER` makes the compressed files from the 
 
 import hashlib
 import lzma
+import math
 import os
 import struct
 from functools import lru_cache
@@ -17,6 +18,9 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from lib.checks import described
+from lib.training.devices import check_device
 
 FOLDER = Path(__file__).parent / "mnist"
 MD5 = {
@@ -51,10 +55,11 @@ def load_mnist(split: str = "train", device: str | torch.device = "cpu") -> Labe
     `split` is "train" (60,000 images) or "test" (10,000). The tensors are the caller's own: a second call is
     quick, for the bytes stay in memory, but it returns new tensors.
 
-    Raises ValueError for an unknown split and DataError for a missing or damaged file.
+    Raises ValueError for an unknown split or device and DataError for a missing or damaged file.
     """
     if split not in tuple(SPLITS):
         raise ValueError(f"split must be one of {', '.join(map(repr, SPLITS))}, got {split!r}")
+    device = check_device(device)
     pixels, labels = (_published(f"{SPLITS[split]}-{kind}-ubyte") for kind in ("images-idx3", "labels-idx1"))
     return Labelled(pixels.unsqueeze(1).to(device, torch.float32).div_(255), labels.to(device, torch.int64))
 
@@ -72,6 +77,7 @@ def load_photograph(name: str, size: int | tuple[int, int] | None = None, device
     sides = size if size is None or isinstance(size, tuple | list) else (size, size)
     if sides is not None and not (len(sides) == 2 and all(type(side) is int and side >= 1 for side in sides)):
         raise ValueError(f"size must be a whole number of at least 1, or (H, W), or None, got {size!r}")
+    device = check_device(device)
     from skimage import data  # only here: importing it takes longer than the rest of this file
 
     pixels = torch.from_numpy(getattr(data, name)().copy()).to(device)
@@ -88,6 +94,9 @@ def load(name: str, split: str = "train", device: str | torch.device = "cpu", fo
     Raises ValueError for an unknown name or split, ModuleNotFoundError where torchvision is not installed,
     and DataError where the download fails.
     """
+    if not (folder is None or isinstance(folder, str | os.PathLike)):
+        raise ValueError(f"folder must be the path of a folder or None, got {described(folder)}")
+    device = check_device(device)
     if name == "mnist":
         return load_mnist(split, device)
     if name not in tuple(TORCHVISION):
@@ -112,10 +121,19 @@ def load(name: str, split: str = "train", device: str | torch.device = "cpu", fo
 
 
 def parse_idx(content: bytes) -> Tensor:
-    """The uint8 tensor in an IDX file: bytes 0, 0, 8, rank; sizes as big-endian int32; then the values."""
-    rank = content[3]
-    shape = struct.unpack_from(f">{rank}i", content, 4)
-    return torch.frombuffer(bytearray(content), dtype=torch.uint8, offset=4 + 4 * rank).view(shape)
+    """The uint8 tensor in an IDX file: bytes 0, 0, 8, rank; sizes as big-endian int32; then the values.
+
+    Raises ValueError for bytes that are no such file.
+    """
+    if not isinstance(content, bytes | bytearray) or content[:3] != b"\0\0\x08" or len(content) < 4:
+        raise ValueError(f"content must be the bytes of an IDX file of bytes, got {content!r:.60}")
+    start = 4 + 4 * content[3]
+    shape = struct.unpack_from(f">{content[3]}i", content, 4) if len(content) >= start else (-1,)
+    if min(shape, default=0) < 0 or len(content) - start != math.prod(shape):
+        raise ValueError(f"content must hold as many values as its sizes say, got {len(content)} bytes in all")
+    if len(content) == start:
+        return torch.empty(shape, dtype=torch.uint8)
+    return torch.frombuffer(bytearray(content), dtype=torch.uint8, offset=start).view(shape)
 
 
 def build(source: str | Path, folder: str | Path = FOLDER) -> list[Path]:
@@ -123,6 +141,9 @@ def build(source: str | Path, folder: str | Path = FOLDER) -> list[Path]:
 
     Returns the files written. Raises DataError, before anything is written, when one is missing or differs.
     """
+    for name, path in {"source": source, "folder": folder}.items():
+        if not isinstance(path, str | os.PathLike):
+            raise ValueError(f"{name} must be the path of a folder, got {described(path)}")
     contents = {}
     for name, md5 in MD5.items():
         path = Path(source) / name

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from lib.checks import is_number
+from lib.checks import check_count, described, is_number
 
 
 class EMA:
@@ -26,12 +26,14 @@ class EMA:
         decay: $d$, in [0, 1).
 
     Raises:
-        ValueError: for another decay.
+        ValueError: for another decay, or no module.
     """
 
     def __init__(self, model: nn.Module, decay: float = 0.999):
         if not is_number(decay) or not 0 <= decay < 1:
             raise ValueError(f"decay must be a number in [0, 1), got {decay!r}")
+        if not isinstance(model, nn.Module):
+            raise ValueError(f"model must be an nn.Module, got {described(model)}")
         self.decay = decay
         self.step = 0
         self.current = {**dict(model.named_parameters()), **dict(model.named_buffers())}
@@ -73,7 +75,15 @@ class EMA:
 
     @torch.no_grad()
     def load_state_dict(self, state: dict[str, Tensor], step: int) -> None:
-        """Takes the averaged tensors back, as they were after `step` updates."""
+        """Takes the averaged tensors back, as they were after `step` updates.
+
+        Raises ValueError, before anything is changed, for tensors of other names or shapes.
+        """
+        check_count(0, step=step)
+        shapes = {name: tuple(tensor.shape) for name, tensor in self.average.items()}
+        found = {name: tuple(tensor.shape) for name, tensor in state.items()} if isinstance(state, dict) else state
+        if found != shapes:
+            raise ValueError(f"state must hold the tensors of this average, {len(shapes)} by name, got others")
         self.step = step
         for name, tensor in self.average.items():
             tensor.copy_(state[name])

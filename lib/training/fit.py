@@ -5,6 +5,7 @@ weight decay it is Adam (Kingma and Ba, ICLR 2015). Hugging Face Accelerate choo
 several processes, so a cell of a chapter and `accelerate launch -m lib.run ...` run the same lines.
 """
 
+import inspect
 import math
 import os
 from collections.abc import Callable, Iterator
@@ -16,21 +17,21 @@ import torch
 from accelerate import Accelerator, PartialState
 from accelerate.utils import parse_flag_from_env
 from torch import Tensor, nn
+from tqdm import tqdm
 
-from lib.checks import check_count, is_number
-from lib.training.checkpoint import fingerprint, load_training, save_training
+from lib.checks import check_count
+from lib.training.arguments import check_checkpoint, check_device_takes, check_model_and_data, check_numbers
+from lib.training.checkpoint import CheckpointError, fingerprint, load_training, save_training
+from lib.training.devices import check_device, computes_in_bf16, warn_of_one_process
 from lib.training.ema import EMA
+from lib.training.finite import check_weights, finite_tensors, means
 from lib.training.history import History, Progress
-from lib.training.schedule import WARMUP, learning_rate
+from lib.training.randomness import random_states, seeded, set_random_states
+from lib.training.schedule import WARMUP, rate_at
 
-PRECISIONS = ("auto", "no", "bf16")
 RECORDS = 200  # about as many points as a curve needs
 LONGEST_WINDOW = 50  # steps between two looks at the losses, each of which waits for the device
 STRIDE = 0x9E3779B9  # between the seeds of two processes; torch's generator on the CPU takes 32 bits of a seed
-
-
-class NonFiniteLoss(ArithmeticError):
-    """A loss became infinite or not a number. The message says which, and at which step."""
 
 
 def fit(
@@ -51,17 +52,24 @@ def fit(
     evaluate: Callable[[nn.Module], dict | None] | None = None,
     every: int | None = None,
     checkpoint: str | os.PathLike | None = None,
+    settings: dict[str, Any] | None = None,
+    may_differ: tuple[str, ...] = (),
     show: bool = True,
 ) -> History:
     r"""Trains `model` in place and returns the course of its losses.
 
     Afterwards the model is in eval mode, on the device that Accelerate chose, with averaged weights where
-    `ema` is set. Everything random inside depends on `seed` alone, and the caller's random state is left as
-    it was. On a CPU the same call gives the same weights, bit for bit.
+    `ema` is set. Everything random inside (of torch, numpy and Python) depends on `seed` alone, and the caller's
+    random states are left as they were. On a CPU the same call gives the same weights, bit for bit, as long as the
+    number of threads is the same: sums over several threads are rounded in another order.
+
+    An interruption (Ctrl-C, the notebook's stop button) ends the training early: the model is left as at the end, the
+    history so far is returned, `stopped` is set in it, and a line says so. Of several processes each raises it.
 
     Args:
         model: the module to train.
-        loss: `loss(model, *batch)` gives a scalar to minimise, or a dict of scalars that holds it as "loss".
+        loss: `loss(model, *batch)` gives a scalar to minimise, or a dict of scalars that holds it as "loss". Where it
+            has a parameter `progress`, it is told how far training has come: 0 at the first step, 1 at the last.
         data: one tensor or several of equal length, (N, ...). They move to the device as a whole.
         images: how many images to see, repetitions included (see `budget`), rounded up to whole batches.
         batch_size: images a step, over all processes together. The incomplete batch of an epoch is left out.
@@ -78,34 +86,44 @@ def fit(
             draws its own random numbers, the same each time, so that training does not depend on it.
         every: images between two evaluations and between two checkpoints; a tenth of `images` by default.
         checkpoint: safetensors file to write every `every` images. Where it exists, training goes on from it.
+        settings: what else decides the result, such as numbers hidden in `loss`: a dict of what JSON can hold. They
+            are kept in the checkpoint, and a training with others does not go on from it.
+        may_differ: in what a checkpoint may differ from this call all the same, of "device" and "precision". Noise
+            on a device that the training comes to begins anew, and the results are not the same bit for bit.
         show: draw the loss while training.
 
     Raises:
         ValueError: for a bad argument, before any work, and for a loss that is no scalar.
-        CheckpointError: where `checkpoint` is damaged or belongs to another training.
+        CheckpointError: where `checkpoint` is damaged, cannot be written or belongs to another training.
         NonFiniteLoss: at the first loss that is infinite or not a number.
+        NonFiniteWeights: where the weights or their average became so, before they are evaluated, stored or returned.
     """
     data = (data,) if isinstance(data, Tensor) else data
     warmup = WARMUP.get(schedule, 0.0) if warmup is None and isinstance(schedule, str) else warmup
     check_count(images=images)
     every = max(1, images // 10) if every is None else every
-    _check(model, loss, data, batch_size, seed, every, evaluate)
-    _check_numbers(lr, weight_decay, schedule, warmup, ema, clip, precision)
+    check_model_and_data(model, loss, data, batch_size, seed, every, evaluate, show)
+    check_numbers(lr, weight_decay, schedule, warmup, ema, clip, precision)
+    check_checkpoint(checkpoint, settings, may_differ)
     accelerator = Accelerator(cpu=_on_cpu(), mixed_precision="no")  # precision: chosen below, for this call alone
     device, processes, rank = accelerator.device, accelerator.num_processes, accelerator.process_index
     if batch_size % processes:
         raise ValueError(f"batch_size must be a multiple of the {processes} processes, got {batch_size}")
+    check_device_takes(device, model, data)
+    warn_of_one_process(processes)
     bf16 = precision == "bf16" or (precision == "auto" and computes_in_bf16(device))
-    settings: dict[str, Any] = {}
+    identity: dict[str, Any] = {}
     if checkpoint is not None:
-        settings = {
+        identity = {
             "images": images, "batch_size": batch_size, "every": every, "seed": seed, "lr": lr,
             "weight_decay": weight_decay, "schedule": schedule, "warmup": warmup, "ema": ema, "clip": clip,
-            "bf16": bf16, "processes": processes, "device": device.type, **fingerprint(model, data),
+            "precision": "bf16" if bf16 else "no", "processes": processes, "device": device.type,
+            **fingerprint(model, data), **{f"settings.{name}": value for name, value in (settings or {}).items()},
         }  # fmt: skip
 
     steps = math.ceil(images / batch_size)
     window = max(1, min(steps // RECORDS, LONGEST_WINDOW))
+    told = _asks_for_progress(loss, data)
     data = tuple(tensor.to(device) for tensor in data)
     step_loss = accelerator.prepare(_Loss(model, loss, device.type, bf16))
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -114,49 +132,66 @@ def fit(
     history, losses, start = History(), [], 0
     with seeded((seed + rank * STRIDE) % (1 << 32), device):
         if checkpoint is not None and os.path.exists(checkpoint):
-            start, history.records, states = load_training(checkpoint, model, optimizer, average, settings)
-            _set_random_states(states, accelerator)
+            start, history.records = _resume(checkpoint, model, optimizer, average, identity, may_differ, accelerator)
+        names = finite_tensors(model)
         model.train()
         order = islice(batches(len(data[0]), batch_size, seed, device), start, steps)
         with Progress(history, steps * batch_size, show and accelerator.is_main_process) as progress:
-            for step, chosen in enumerate(order, start + 1):
-                values = step_loss(*(tensor.index_select(0, chosen[rank::processes]) for tensor in data))
-                accelerator.backward(values["loss"])
-                if clip is not None:
-                    accelerator.clip_grad_norm_(parameters, clip)
-                rate = learning_rate(step, steps, lr, schedule, warmup)
-                for group in optimizer.param_groups:
-                    group["lr"] = rate
-                optimizer.step()
-                optimizer.zero_grad()
-                if average:
-                    average.update()
-                losses.append({name: value.detach() for name, value in values.items()})
+            try:
+                for step, chosen in enumerate(order, start + 1):
+                    further = {"progress": (step - 1) / max(steps - 1, 1)} if told else {}
+                    batch = (tensor.index_select(0, chosen[rank::processes]) for tensor in data)
+                    values = step_loss(*batch, **further)
+                    accelerator.backward(values["loss"])
+                    if clip is not None:
+                        accelerator.clip_grad_norm_(parameters, clip)
+                    rate = rate_at(step, steps, lr, schedule, warmup)
+                    for group in optimizer.param_groups:
+                        group["lr"] = rate
+                    optimizer.step()
+                    optimizer.zero_grad()
+                    if average:
+                        average.update()
+                    losses.append({name: value.detach() for name, value in values.items()})
 
-                pause = step == steps or step * batch_size // every > (step - 1) * batch_size // every
-                if not pause and step % window:
-                    continue
-                means = _means(losses, step, batch_size, accelerator)
-                history.records.append({"step": step, "images": step * batch_size, "lr": rate, **means})
-                losses = []
-                if pause and evaluate is not None and accelerator.is_main_process:
-                    with _evaluating(model, average), seeded(seed, device):
-                        history.records[-1] |= _numbers(evaluate(model), history.records[-1])
-                if pause and checkpoint is not None:
-                    states = _random_states(accelerator)
-                    if accelerator.is_main_process:
-                        save_training(checkpoint, step, model, optimizer, average, states, history.records, settings)
-                if pause:
-                    accelerator.wait_for_everyone()
-                progress.update()
+                    pause = step == steps or step * batch_size // every > (step - 1) * batch_size // every
+                    if not pause and step % window:
+                        continue
+                    _record(history, losses, step, batch_size, rate, accelerator)
+                    if pause:
+                        check_weights(model, average, names, step, batch_size, accelerator)
+                    if pause and evaluate is not None and accelerator.is_main_process:
+                        with _evaluating(model, average), seeded(seed, device):
+                            history.records[-1] |= _numbers(evaluate(model), history.records[-1])
+                    if pause and checkpoint is not None:
+                        states = _gathered_states(accelerator)
+                        if accelerator.is_main_process:
+                            save_training(
+                                checkpoint, step, model, optimizer, average, states, history.records, identity
+                            )
+                    if pause:
+                        accelerator.wait_for_everyone()
+                    progress.update()
+            except KeyboardInterrupt:
+                if processes > 1:  # the others may wait for this one, and cannot know
+                    raise
+                history.stopped = True
+                optimizer.zero_grad()
+                done = (history.records[-1]["step"] if history.records else 0) + len(losses)
+                if losses:
+                    _record(history, losses, done, batch_size, optimizer.param_groups[0]["lr"], accelerator)
+                check_weights(model, average, names, done, batch_size, accelerator)
     if average:
         average.copy_to_model()
     model.eval()
+    if history.stopped:
+        tqdm.write(f"stopped after {done * batch_size:,} of {steps * batch_size:,} images")
     return history
 
 
 def budget(*, cpu: int, gpu: int) -> int:
     """Images to train on: `cpu` of them, or `gpu` where an accelerator does the work."""
+    check_count(cpu=cpu, gpu=gpu)
     return cpu if default_device().type == "cpu" else gpu
 
 
@@ -171,31 +206,21 @@ def _on_cpu() -> bool:
 
 
 def batches(count: int, batch_size: int, seed: int, device: torch.device | str = "cpu") -> Iterator[Tensor]:
-    """Endless batches of indices below `count`: every epoch a new order, its incomplete batch left out."""
+    """Endless batches of indices below `count`: every epoch a new order, its incomplete batch left out.
+
+    Raises ValueError for fewer than a batch, and for a seed that is no integer from 0 on.
+    """
+    check_count(count=count)
+    check_count(1, count, batch_size=batch_size)
+    check_count(0, 2**64 - 1, seed=seed)
+    device = check_device(device)
     generator = torch.Generator().manual_seed(seed)
     while True:
-        order = torch.randperm(count, generator=generator).to(device)
+        order = torch.randperm(count, generator=generator)
+        if device.type == "cuda":  # from pinned memory it comes without a wait
+            order = order.pin_memory()
+        order = order.to(device, non_blocking=True)
         yield from order[: count - count % batch_size].split(batch_size)
-
-
-@contextmanager
-def seeded(seed: int, device: torch.device):
-    """Inside the block torch's random numbers depend on `seed` alone; outside they go on as without it."""
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
-        yield
-
-
-def computes_in_bf16(device: torch.device) -> bool:
-    """Whether the hardware has arithmetic in bfloat16: on a CPU the instructions AVX-512 BF16 or AMX.
-
-    There autocast helps the book's MLPs and convolutions. Without them it converts back and forth: on a CPU
-    with AVX2 alone it makes the MLP of the VAE chapter eight times slower.
-    """
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    instructions: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)() if device.type == "cpu" else {}
-    return bool(instructions.get("avx512_bf16") or instructions.get("amx_bf16"))
 
 
 class _Loss(nn.Module):
@@ -208,10 +233,10 @@ class _Loss(nn.Module):
         self.device_type = device_type
         self.bf16 = bf16
 
-    def forward(self, *batch: Tensor) -> dict[str, Tensor]:
+    def forward(self, *batch: Tensor, **progress: float) -> dict[str, Tensor]:
         """The named losses of one batch."""
         with torch.autocast(self.device_type, torch.bfloat16, enabled=self.bf16):
-            values = self.loss(self.model, *batch)
+            values = self.loss(self.model, *batch, **progress)
         values = values if isinstance(values, dict) else {"loss": values}
         if "loss" not in values:
             raise ValueError(f'loss must return a dict that holds "loss", got {sorted(map(str, values))}')
@@ -230,23 +255,22 @@ def _adamw(parameters: list[nn.Parameter], lr: float, weight_decay: float, devic
     return torch.optim.AdamW(groups, lr=lr, fused=device.type in ("cpu", "cuda"))
 
 
-def _means(losses: list[dict[str, Tensor]], step: int, batch_size: int, accelerator: Accelerator) -> dict:
-    """The mean of each loss over the last steps, the newest of which is `step`, and over all processes."""
-    names = list(losses[0])
-    if any(list(entry) != names for entry in losses):
-        raise ValueError(f"loss must return the same names at every step, got others than {names} by step {step}")
-    table = torch.stack([torch.stack([value.float() for value in entry.values()]) for entry in losses])
-    table = accelerator.reduce(table, "mean").cpu()
-    bad = (~table.isfinite()).nonzero()
-    if len(bad):
-        row = int(bad[0, 0])
-        what = ", ".join(f"{name} = {value}" for name, value in zip(names, table[row].tolist()))
-        at = step - len(losses) + 1 + row
-        raise NonFiniteLoss(
-            f"the loss stopped being a number at step {at} (image {at * batch_size:,}): {what}. "
-            "Try a lower lr, clip=1.0 or precision='no'"
-        )
-    return dict(zip(names, table.double().mean(0).tolist()))
+def _asks_for_progress(loss: Callable, data: tuple[Tensor, ...]) -> bool:
+    """Whether `loss` has a parameter `progress` that is not taken by the model or a part of the batch."""
+    try:
+        signature = inspect.signature(loss)
+        return "progress" in signature.parameters.keys() - signature.bind_partial(None, *data).arguments.keys()
+    except (TypeError, ValueError):  # it takes other arguments, which its call will say, or has no signature
+        return False
+
+
+def _record(
+    history: History, losses: list[dict[str, Tensor]], step: int, batch_size: int, rate: float, accelerator: Accelerator
+) -> None:
+    """Adds an entry at `step` for the losses since the last one, and forgets them."""
+    entry = {"step": step, "images": step * batch_size, "lr": rate, **means(losses, step, batch_size, accelerator)}
+    history.records.append(entry)
+    losses.clear()
 
 
 @contextmanager
@@ -273,54 +297,19 @@ def _numbers(values: dict | None, record: dict) -> dict[str, float]:
     return {name: float(value) for name, value in values.items()}
 
 
-def _random_states(accelerator: Accelerator) -> dict[str, Tensor]:
+def _gathered_states(accelerator: Accelerator) -> dict[str, Tensor]:
     """The states of the random number generators of every process, (processes, bytes)."""
-    states = {"cpu": torch.get_rng_state()}
-    if accelerator.device.type == "cuda":
-        states["cuda"] = torch.cuda.get_rng_state(accelerator.device)
-    return {name: accelerator.gather(state.to(accelerator.device)[None]) for name, state in states.items()}
+    states = random_states(accelerator.device)
+    return {name: accelerator.gather(state.to(accelerator.device)[None]).cpu() for name, state in states.items()}
 
 
-def _set_random_states(states: dict[str, Tensor], accelerator: Accelerator) -> None:
-    """Puts this process's generators back."""
+def _resume(checkpoint, model, optimizer, average, identity, may_differ, accelerator) -> tuple[int, list[dict]]:
+    """Puts everything back as the checkpoint holds it; returns the step and the records."""
+    now = _gathered_states(accelerator)
+    step, records, states = load_training(checkpoint, model, optimizer, average, now, identity, may_differ)
     own = {name: rows[accelerator.process_index].clone() for name, rows in states.items()}  # torch reads past a view
-    torch.set_rng_state(own["cpu"])
-    if accelerator.device.type == "cuda":
-        torch.cuda.set_rng_state(own["cuda"], accelerator.device)
-
-
-def _check(model, loss, data, batch_size, seed, every, evaluate) -> None:
-    """Raises ValueError for a model, data or count that cannot be trained on."""
-    if not isinstance(model, nn.Module) or not any(p.requires_grad for p in model.parameters()):
-        raise ValueError(f"model must be an nn.Module with parameters to train, got {type(model).__name__}")
-    if not callable(loss):
-        raise ValueError(f"loss must be callable as loss(model, *batch), got {loss!r}")
-    if not (evaluate is None or callable(evaluate)):
-        raise ValueError(f"evaluate must be callable as evaluate(model), or None, got {evaluate!r}")
-    check_count(batch_size=batch_size, every=every)
-    check_count(0, 2**32 - 1, seed=seed)
-    if not isinstance(data, tuple | list) or not data or not all(isinstance(part, Tensor) for part in data):
-        raise ValueError(f"data must be a tensor or a tuple of tensors, got {type(data).__name__}")
-    lengths = [len(part) if part.dim() else 0 for part in data]
-    if len(set(lengths)) > 1 or lengths[0] < batch_size:
-        raise ValueError(
-            f"data must hold tensors of one length, at least batch_size = {batch_size}, got lengths {lengths}"
-        )
-    if not all(part.isfinite().all() for part in data if part.is_floating_point()):
-        raise ValueError("data must be finite, got values that are infinite or not a number")
-
-
-def _check_numbers(lr, weight_decay, schedule, warmup, ema, clip, precision) -> None:
-    """Raises ValueError for a setting outside its range."""
-    if schedule not in tuple(WARMUP):
-        raise ValueError(f"schedule must be one of {', '.join(WARMUP)}, got {schedule!r}")
-    if precision not in PRECISIONS:
-        raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
-    for name, value in {"lr": lr, "clip": 1.0 if clip is None else clip}.items():
-        if not is_number(value) or value <= 0:
-            raise ValueError(f"{name} must be a number above 0, got {value!r}")
-    if not is_number(weight_decay) or weight_decay < 0:
-        raise ValueError(f"weight_decay must be a number of at least 0, got {weight_decay!r}")
-    for name, value in {"warmup": warmup, "ema": 0.0 if ema is None else ema}.items():
-        if not is_number(value) or not 0 <= value < 1:
-            raise ValueError(f"{name} must be a number in [0, 1), got {value!r}")
+    try:
+        set_random_states(own, accelerator.device)
+    except (RuntimeError, ValueError, OverflowError) as error:
+        raise CheckpointError(f"{checkpoint} is damaged: no random state ({error}); delete it") from error
+    return step, records

@@ -12,16 +12,19 @@ class History:
 
     `records` holds one dict per entry: "step", "images" (seen so far), "lr", the mean of each loss since
     the entry before, and, where `evaluate` was called, what it returned. `history["loss"]` is the list of
-    all values of one name.
+    all values of one name. `stopped` tells whether the training was interrupted before its end.
     """
 
     records: list[dict] = field(default_factory=list)
+    stopped: bool = False
 
     def __getitem__(self, name: str) -> list[float]:
         return self.series(name)[1]
 
     def series(self, name: str) -> tuple[list[int], list[float]]:
         """Images seen and values of the entries that hold `name`. Raises ValueError where none does."""
+        if not isinstance(name, str):
+            raise ValueError(f"name must be that of a loss or of what `evaluate` returned, got {name!r:.60}")
         entries = [record for record in self.records if name in record]
         if not entries:
             names = dict.fromkeys(key for record in self.records for key in record)
@@ -31,8 +34,11 @@ class History:
     def plot(self, *names: str, title: str | None = None):
         """A matplotlib figure: a panel for each name ("loss" without any), its values over the images seen.
 
-        The first tenth of a curve may leave the picture at the top, so that the rest can be read.
+        The first tenth of a curve may leave the picture at the top, so that the rest can be read. Raises ValueError for
+        a name of which there are no values.
         """
+        if not (title is None or isinstance(title, str)):
+            raise ValueError(f"title must be words or None, got {title!r:.60}")
         from matplotlib.figure import Figure
 
         from lib.notebook.figures import COLORS

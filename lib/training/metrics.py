@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from lib.checks import check_integers
 from lib.training.classifier import digit_classifier, stored
 from lib.training.data import load_mnist
+from lib.training.devices import check_device, has_float64
 from lib.training.fit import default_device
 
 if TYPE_CHECKING:  # torchmetrics takes as long to import as torch: only who measures waits for it
@@ -36,18 +38,19 @@ def frechet_distance(
     Args:
         samples: images (N, 1, 28, 28) in [0, 1], at least 65.
         reference: the images to compare with, by default the 10,000 test images of MNIST, whose sums are stored.
-        device: where to compute, by default where `fit` trains.
+        device: where to compute, by default where `fit` trains. The sums are float64; where the device has no such
+            numbers, only the features are computed there and the rest on the CPU.
 
     Raises:
         ValueError: for another shape, too few images, or a pixel outside [0, 1].
     """
     _check("samples", samples, LEAST_IMAGES)
-    device = torch.device(device) if device is not None else default_device()
+    device = check_device(device) if device is not None else default_device()
     if reference is None:
         metric = _against_test_images(device)
     else:
         _check("reference", reference, LEAST_IMAGES)
-        metric = _metric(digit_classifier(device).features, reference)
+        metric = _metric(digit_classifier(device).features, device, reference)
     metric.reset()
     _update(metric, samples, real=False)
     return max(metric.compute().item(), 0.0)  # two equal sets may end a rounding error below
@@ -63,18 +66,18 @@ def digit_statistics(
         "confidence": the mean probability of the likeliest class, near 1 where every image is a clear digit.
         "class_entropy": entropy, in nats, of how often each class is the likeliest: $\log 10 = 2.30$ where
             all ten digits are equally frequent, 0 where all images are the same digit.
-        "accuracy": with `labels`, int64 (N,), the share of images that the classifier reads as labelled.
+        "accuracy": with `labels`, integers (N,) from 0 to 9, the share of images that the classifier reads as labelled.
 
     Raises:
         ValueError: for another shape, a pixel outside [0, 1], or labels that do not fit.
     """
     _check("samples", samples, 1)
     if labels is not None:
-        _check_labels(labels, len(samples))
+        labels = _checked_labels(labels, len(samples))
     from torchmetrics import MeanMetric
     from torchmetrics.classification import MulticlassAccuracy
 
-    device = torch.device(device) if device is not None else default_device()
+    device = check_device(device) if device is not None else default_device()
     classifier = digit_classifier(device)
     logits = torch.cat([classifier(part.to(device).float()) for part in samples.split(PART)])
     confidence, guesses = logits.softmax(1).max(1)
@@ -90,27 +93,44 @@ def digit_statistics(
 
 def sums_over_test_images(features: nn.Module) -> dict[str, Tensor]:
     """What the Fréchet distance must know of the 10,000 test images under `features`; shipped with the classifier."""
-    metric = _metric(features, load_mnist("test").images)
+    metric = _metric(features, next(features.parameters()).device, load_mnist("test").images)
     return {f"test.{name}": getattr(metric, name) for name in SUMS}
 
 
 @lru_cache
 def _against_test_images(device: torch.device) -> FrechetInceptionDistance:
-    metric = _metric(digit_classifier(device).features)
+    metric = _metric(digit_classifier(device).features, device)
     for name in SUMS:
-        setattr(metric, name, stored()[f"test.{name}"].to(device))
+        setattr(metric, name, stored()[f"test.{name}"].to(metric.device))
     return metric
 
 
-def _metric(features: nn.Module, reference: Tensor | None = None) -> FrechetInceptionDistance:
+class _BroughtBack(nn.Module):
+    """Features computed on a device and brought back to the CPU, where float64 is."""
+
+    def __init__(self, features: nn.Module, device: torch.device):
+        super().__init__()
+        self.features = features
+        self.device = device
+        self.num_features = features.num_features  # what torchmetrics asks for
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Features (B, n) of images (B, 1, 28, 28)."""
+        return self.features(images.to(self.device)).cpu()
+
+
+def _metric(features: nn.Module, device: torch.device, reference: Tensor | None = None) -> FrechetInceptionDistance:
     """torchmetrics' Fréchet distance on `features`, its sums in float64, which has seen the reference images.
 
     Each process computes for itself (`sync_on_compute`), since only the first of several evaluates.
     """
     from torchmetrics.image.fid import FrechetInceptionDistance
 
-    device = next(features.parameters()).device
-    metric = FrechetInceptionDistance(features, reset_real_features=False, sync_on_compute=False).to(device)
+    at_home = has_float64(device)
+    features = features if at_home else _BroughtBack(features, device)
+    metric = FrechetInceptionDistance(features, reset_real_features=False, sync_on_compute=False)
+    if at_home:
+        metric.to(device)
     if reference is not None:
         _update(metric, reference, real=True)
     return metric
@@ -132,9 +152,9 @@ def _check(name: str, images: Tensor, least: int) -> None:
         raise ValueError(f"{name} must be real numbers in [0, 1], got others, or {images.dtype}")
 
 
-def _check_labels(labels: Tensor, count: int) -> None:
-    if not isinstance(labels, Tensor) or labels.dtype != torch.int64 or tuple(labels.shape) != (count,):
-        got = f"{labels.dtype} {tuple(labels.shape)}" if isinstance(labels, Tensor) else type(labels).__name__
-        raise ValueError(f"labels must be an int64 tensor ({count},), one per image, got {got}")
-    if not ((labels >= 0) & (labels <= 9)).all():
-        raise ValueError(f"labels must lie between 0 and 9, got {labels.min()} to {labels.max()}")
+def _checked_labels(labels: Tensor, count: int) -> Tensor:
+    """The labels as int64 on the CPU."""
+    labels = check_integers("labels", labels.cpu() if isinstance(labels, Tensor) else labels, 0, 9)
+    if tuple(labels.shape) != (count,):
+        raise ValueError(f"labels must be ({count},), one per image, got {tuple(labels.shape)}")
+    return labels

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from lib.checks import check_count, check_finite, check_floats, check_integers, described, is_number
+
 NAMES = ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large")
 
 
@@ -31,10 +33,24 @@ def average_precision(
         areas: where small ends and where large begins, in pixels; COCO's own are 32² and 96².
 
     Raises:
-        ValueError: where the images are not as many, or hold no object at all.
+        ValueError: where the images are not as many, or hold no object at all; for labels that are no integers, for
+            boxes and scores of other shapes or that are no numbers, and for sizes that are not above 0.
     """
+    check_count(size=size)
+    if (
+        not isinstance(areas, tuple | list)
+        or len(areas) != 2
+        or not all(map(is_number, areas))
+        or not 0 < areas[0] <= areas[1]
+    ):
+        raise ValueError(f"areas must be two numbers with 0 < the first <= the second, got {described(areas)}")
+    for name, images in {"found": found, "targets": targets}.items():
+        if not isinstance(images, tuple | list):
+            raise ValueError(f"{name} must be a list with a dict for each image, got {described(images)}")
     if len(found) != len(targets):
         raise ValueError(f"found must be one for each of the {len(targets)} images, got {len(found)}")
+    found = [_checked(f"found[{image}]", entry, ("labels", "scores", "boxes")) for image, entry in enumerate(found)]
+    targets = [_checked(f"targets[{image}]", entry, ("labels", "boxes")) for image, entry in enumerate(targets)]
     if not sum(len(target["labels"]) for target in targets):
         raise ValueError("targets must hold at least one object, got none")
     from pycocotools.coco import COCO
@@ -43,13 +59,13 @@ def average_precision(
     truth: list[dict] = []
     answers: list[dict] = []
     for image, (answer, target) in enumerate(zip(found, targets)):
-        boxes = target["boxes"].cpu().double() * size
+        boxes = target["boxes"].double() * size
         for label, (cx, cy, w, h) in zip(target["labels"].tolist(), boxes.tolist()):
             truth.append(
                 {"id": len(truth) + 1, "image_id": image, "category_id": label, "bbox": [cx - w / 2, cy - h / 2, w, h]}
                 | {"area": w * h, "iscrowd": 0}
             )
-        corners, scores = answer["boxes"].cpu().double(), answer["scores"].tolist()
+        corners, scores = answer["boxes"].double(), answer["scores"].tolist()
         for label, score, (x0, y0, x1, y1) in zip(answer["labels"].tolist(), scores, corners.tolist()):
             answers.append(
                 {"image_id": image, "category_id": label, "bbox": [x0, y0, x1 - x0, y1 - y0], "score": score}
@@ -73,3 +89,21 @@ def average_precision(
         judge.summarize()
     values = torch.tensor(judge.stats[: len(NAMES)])
     return dict(zip(NAMES, torch.where(values < 0, torch.nan, values).tolist()))
+
+
+def _checked(name: str, entry: object, keys: tuple[str, ...]) -> dict[str, Tensor]:
+    """The tensors of these names, on the CPU, the labels as int64; else `ValueError`."""
+    if not isinstance(entry, dict) or not all(isinstance(entry.get(key), Tensor) for key in keys):
+        raise ValueError(f"{name} must be a dict with the tensors {', '.join(keys)}, got {described(entry)}")
+    tensors = {key: entry[key].cpu() for key in keys}
+    tensors["labels"] = labels = check_integers(f"{name} labels", tensors["labels"], 0)
+    for key in keys[1:]:
+        check_floats(f"{name} {key}", tensors[key])
+        check_finite(f"{name} {key}", tensors[key])
+        wanted = (labels.numel(), 4) if key == "boxes" else (labels.numel(),)
+        if labels.dim() != 1 or tuple(tensors[key].shape) != wanted:
+            got = f"{tuple(tensors[key].shape)} and labels {tuple(labels.shape)}"
+            raise ValueError(
+                f"{name} must hold labels (n,) and {key} {'(n, 4)' if key == 'boxes' else '(n,)'}, got {got}"
+            )
+    return tensors

@@ -11,8 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lib.checks import check_count
+from lib.checks import check_count, described, is_number
 from lib.training.data import load_mnist
+from lib.training.devices import check_device
 
 INK = 0.25  # a pixel darker than this belongs to the digit
 TRIES = 12  # places that are tried for a digit before it is left out
@@ -69,14 +70,19 @@ def digit_scenes(
     """
     check_count(n=n, size=size)
     check_count(0, clutter=clutter)
+    check_count(0, 2**64 - 1, seed=seed)
+    for name, pair in {"digits": digits, "sides": sides}.items():
+        if not isinstance(pair, tuple | list) or len(pair) != 2 or not all(map(is_number, pair)):
+            raise ValueError(f"{name} must be two numbers, got {described(pair)}")
+    if not is_number(overlap) or not 0 <= overlap <= 1:
+        raise ValueError(f"overlap must lie in [0, 1], got {overlap!r}")
+    device = check_device(device)
     least, most = digits
     check_count(**{"fewest digits": least})
     check_count(least, **{"most digits": most})
     if not 0 < sides[0] <= sides[1] <= size:
         raise ValueError(f"sides must satisfy 0 < shortest <= longest <= size = {size}, got {sides}")
-    if not 0 <= overlap <= 1:
-        raise ValueError(f"overlap must lie in [0, 1], got {overlap!r}")
-    stock = _stock(split, torch.device(device))
+    stock = _stock(split, device)
     draw = torch.Generator().manual_seed(seed)  # on the CPU: the same scenes on every device
 
     def uniform(*shape: int) -> Tensor:

@@ -1,3 +1,4 @@
+import json
 import os
 import signal
 import subprocess
@@ -26,13 +27,13 @@ def evaluate(model):
 
 
 def stop_after(calls):
-    """A loss that is interrupted in the middle, as by the reader, a crash or a power cut."""
+    """A loss that fails in the middle, as by a crash or a power cut."""
     left = [calls]
 
     def loss(model, images, labels):
         left[0] -= 1
         if left[0] < 0:
-            raise KeyboardInterrupt
+            raise InterruptedError
         return cross_entropy(model, images, labels)
 
     return loss
@@ -44,7 +45,7 @@ def test_resuming_is_bit_for_bit_the_same_training(classifier, digits, tmp_path,
     straight, resumed = classifier(), classifier()
     one, two = tmp_path / "one.safetensors", tmp_path / "two.safetensors"
     expected = fit(straight, cross_entropy, digits, checkpoint=one, evaluate=evaluate, **SETTINGS)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(InterruptedError):
         fit(resumed, stop_after(calls), digits, checkpoint=two, evaluate=evaluate, **SETTINGS)
     fresh = classifier()  # as after a restart: nothing is left but the file
     torch.rand(calls)
@@ -71,7 +72,7 @@ def test_resuming_keeps_to_the_memory_layout(digits, tmp_path):
     straight, resumed = make(), make()
     path = tmp_path / "run.safetensors"
     expected = fit(straight, cross_entropy, digits, **SETTINGS)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(InterruptedError):
         fit(make(), stop_after(20), digits, checkpoint=path, **SETTINGS)
     assert fit(resumed, cross_entropy, digits, checkpoint=path, **SETTINGS).records == expected.records
     for name, tensor in straight.state_dict().items():
@@ -80,7 +81,7 @@ def test_resuming_keeps_to_the_memory_layout(digits, tmp_path):
 
 def test_interruption_before_the_first_checkpoint_starts_anew(classifier, digits, tmp_path):
     path = tmp_path / "new" / "run.safetensors"
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(InterruptedError):
         fit(classifier(), stop_after(5), digits, checkpoint=path, **SETTINGS)
     assert not path.exists()
     assert fit(classifier(), cross_entropy, digits, checkpoint=path, **SETTINGS)["loss"][-1] < 2
@@ -129,6 +130,134 @@ def test_another_training_is_refused_and_nothing_is_changed(finished):
             again(**changes)
         assert model.state_dict()[next(iter(model.state_dict()))].equal(before)
     assert path.read_bytes() == content
+
+
+def test_settings_are_part_of_the_identity(finished):
+    """Those that the model keeps, those that the loss hides, and which parameters learn."""
+    path, again = finished
+
+    def fresh(**changes):
+        path.unlink()
+        again(**changes)
+
+    fresh(settings={"beta": 1.0, "levels": (1, 2)})
+    again(settings={"levels": [1, 2], "beta": 1.0})
+    for settings, message in (
+        ({"beta": 4.0, "levels": (1, 2)}, r"settings\.beta was 1\.0, now 4\.0"),
+        ({"beta": 1.0}, r"settings\.levels was \[1, 2\], now not set"),
+        (None, r"settings\.beta was 1\.0, now not set; settings\.levels was"),
+    ):
+        with pytest.raises(CheckpointError, match=f"belongs to another training: {message}"):
+            again(settings=settings)
+    for one, other, message in (
+        (nn.Dropout(0.1), nn.Dropout(0.2), r"model\.1\.p was 0\.1, now 0\.2"),
+        (nn.ReLU(), nn.GELU(), r"model\.1\.class was 'ReLU', now 'GELU'"),
+    ):
+        fresh(model=nn.Sequential(nn.Linear(2, 1), one))
+        with pytest.raises(CheckpointError, match=message):
+            again(model=nn.Sequential(nn.Linear(2, 1), other))
+    fresh()
+    frozen = nn.Linear(2, 1)
+    frozen.bias.requires_grad_(False)
+    for model in (frozen, nn.Linear(2, 1).double()):
+        with pytest.raises(CheckpointError, match=r"model is not the same|model was"):
+            again(model=model, data=torch.linspace(0, 1, 64, dtype=model.weight.dtype).view(32, 2))
+
+
+def test_settings_that_json_cannot_hold_and_unknown_permissions_are_refused(finished):
+    _, again = finished
+    for settings in ({"x": object()}, {1: 2}, [1], "beta"):
+        with pytest.raises(ValueError, match=r"^settings must be a dict of what JSON can hold, got"):
+            again(settings=settings)
+    for may_differ in ("device", ("lr",), (["device"],), None):
+        with pytest.raises(ValueError, match=r"^may_differ must be"):
+            again(may_differ=may_differ)
+
+
+def test_another_device_and_precision_are_allowed_by_name(finished):
+    """The file as another device would have left it."""
+    path, again = finished
+    tensors, metadata = read(path)
+    content = json.loads(metadata["training"])
+    content["settings"] |= {"device": "cuda", "precision": "bf16"}
+    content["tensors"] += 1
+    states = {"random.cuda": torch.zeros(1, 16, dtype=torch.uint8)}
+    write(path, tensors | states, metadata | {"training": json.dumps(content)})
+    for allowed, message in (
+        ((), "device was 'cuda', now 'cpu'; precision was"),
+        (("device",), "training: precision was"),
+    ):
+        with pytest.raises(CheckpointError, match=message):
+            again(may_differ=allowed)
+    assert len(again(may_differ=("device", "precision")).records) == 8
+
+
+@pytest.mark.parametrize("place", ["/proc/nowhere/c.safetensors", "file/c.safetensors", "folder"])
+def test_a_place_that_cannot_be_written_is_found_before_the_first_step(place, tmp_path):
+    (tmp_path / "file").write_text("")
+    (tmp_path / "folder").mkdir()
+    path = tmp_path / place
+    with pytest.raises(CheckpointError, match=f"^checkpoint {path} cannot be written"):
+        fit(nn.Linear(2, 1), stop_after(0), torch.rand(8, 2), images=8, batch_size=8, checkpoint=path, show=False)
+    with pytest.raises(CheckpointError, match=f"^{path} cannot be written"):
+        write(path, {}, {})
+    for wrong in (3, "", object()):
+        with pytest.raises(ValueError, match=r"^checkpoint must be the path of a file or None"):
+            fit(nn.Linear(2, 1), stop_after(0), torch.rand(8, 2), images=8, batch_size=8, checkpoint=wrong, show=False)
+
+
+@pytest.mark.parametrize("mask, mode", [(0o022, 0o644), (0o002, 0o664), (0o077, 0o600)])
+def test_files_have_the_rights_that_the_user_gives_new_files(mask, mode, tmp_path):
+    before = os.umask(mask)
+    try:
+        write(tmp_path / "file.safetensors", {"a": torch.zeros(1)}, {})
+    finally:
+        os.umask(before)
+    assert (tmp_path / "file.safetensors").stat().st_mode & 0o777 == mode
+
+
+def without(tensors, name):
+    return {key: tensor for key, tensor in tensors.items() if key != name}
+
+
+def test_a_record_that_is_damaged_is_refused(finished):
+    path, again = finished
+    tensors, metadata = read(path)
+    content = json.loads(metadata["training"])
+    broken = [None, "{", "[]", "3", json.dumps(content)[:-9]]
+    broken += [json.dumps(content | change) for change in ({"step": "8"}, {"records": [1]}, {"settings": []})]
+    broken += [json.dumps({key: content[key] for key in content if key != name}) for name in content]
+    for record in broken:
+        write(path, tensors, {"format": metadata["format"], **({} if record is None else {"training": record})})
+        with pytest.raises(CheckpointError, match=f"^{path} is damaged: "):
+            again()
+
+
+def test_tensors_that_are_missing_misshapen_or_too_many_are_refused_and_nothing_is_changed(finished):
+    path, again = finished
+    path.unlink()
+    again(ema=0.9)
+    tensors, metadata = read(path)
+    assert {"model.weight", "ema.bias", "optimizer.1.step", "random.numpy", "random.python"} <= tensors.keys()
+    cases = [without(tensors, name) for name in tensors]
+    cases += [without(tensors, name) | {f"{name}x": tensor} for name, tensor in tensors.items()]
+    cases += [tensors | {name: torch.cat([tensor.reshape(-1)] * 2)} for name, tensor in tensors.items()]
+    cases += [tensors | {name: tensor.half()} for name, tensor in tensors.items() if name[0] in "em"]
+    cases += [
+        tensors | {"else.x": torch.zeros(1)},
+        without(tensors, "model.bias") | {"optimizer.-1.step": torch.zeros(())},
+    ]
+    for case in cases:
+        model = nn.Linear(2, 1)
+        before = model.weight.detach().clone()
+        write(path, case, metadata)
+        with pytest.raises(CheckpointError, match=f"^{path} is damaged: "):
+            again(ema=0.9, model=model)
+        assert model.weight.equal(before)
+    for name in ("random.cpu", "random.numpy", "random.python"):
+        write(path, tensors | {name: torch.full_like(tensors[name], 255)}, metadata)
+        with pytest.raises(CheckpointError, match=f"^{path} is damaged: no random state"):
+            again(ema=0.9)
 
 
 @given(share=st.floats(0, 0.999))

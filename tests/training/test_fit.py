@@ -193,6 +193,9 @@ def test_automatic_precision_asks_the_hardware(monkeypatch):
     for instructions, expected in ({}, False), ({"avx512_f"}, False), ({"avx512_bf16"}, True), ({"amx_bf16"}, True):
         monkeypatch.setattr(torch.cpu, "get_capabilities", lambda has=instructions: dict.fromkeys(has, True))
         assert module.computes_in_bf16(cpu) is expected
+    with monkeypatch.context() as without:
+        without.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+        assert module.computes_in_bf16(cpu) is False
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: not including_emulation)
     assert module.computes_in_bf16(torch.device("cuda")) is True
     assert module.computes_in_bf16(torch.device("mps")) is False

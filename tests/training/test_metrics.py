@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lib.training import digit_classifier, digit_statistics, frechet_distance, load_mnist
-from lib.training.classifier import stored
+from lib.training.classifier import accuracy, loss, stored
 from lib.training.metrics import SUMS, sums_over_test_images
 
 
@@ -138,6 +138,28 @@ def test_refuses_too_few_images_bytes_and_lists(train):
 def test_refuses_labels(train, labels):
     with pytest.raises(ValueError, match=r"^labels must "):
         digit_statistics(train[:2], labels)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int8, torch.int16, torch.int32])
+def test_labels_may_be_integers_of_any_size(dtype):
+    images, labels = load_mnist("test")
+    expected = digit_statistics(images[:50], labels[:50])
+    assert digit_statistics(images[:50], labels[:50].to(dtype)) == expected
+    assert accuracy(digit_classifier(), images[:50], labels[:50].to(dtype)) == pytest.approx(expected["accuracy"])
+    right = loss(digit_classifier(), images[:50], labels[:50].to(dtype))
+    assert right.isfinite() and right < 1
+
+
+def test_where_there_is_no_float64_only_the_features_are_computed_there(train, apple):
+    """Nothing is lost: the sums are float64 all the same."""
+    with pytest.raises(TypeError, match="float64"):
+        torch.zeros(1, dtype=torch.float64).to(apple)
+    on_the_cpu = [frechet_distance(train[:300], device="cpu"), frechet_distance(train[:300], train[300:600], "cpu")]
+    assert [
+        frechet_distance(train[:300], device=apple),
+        frechet_distance(train[:300], train[300:600], apple),
+    ] == on_the_cpu
+    assert digit_statistics(train[:300], device=apple) == digit_statistics(train[:300], device="cpu")
 
 
 @pytest.mark.slow

@@ -62,7 +62,35 @@ def test_sizes_without_objects_are_nan():
     assert math.isnan(found["AP_small"]) and math.isnan(found["AP_medium"]) and found["AP_large"] == pytest.approx(1)
 
 
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.int32])
+def test_labels_may_be_integers_of_any_size(dtype):
+    found, targets = (
+        [{**e, "labels": e["labels"].to(dtype)} for e in entries] for entries in (answers(0.9, 0.2), TARGETS)
+    )
+    assert average_precision(found, targets, 64)["AP"] == average_precision(answers(0.9, 0.2), TARGETS, 64)["AP"]
+
+
+@pytest.mark.parametrize("key, value", [
+    ("labels", torch.tensor([3.0, 5.0])), ("labels", torch.tensor([3])), ("labels", torch.tensor([3, -1])),
+    ("labels", [3, 5]), ("boxes", torch.rand(2, 3)), ("boxes", torch.rand(1, 4)),
+    ("boxes", torch.full((2, 4), math.nan)), ("boxes", torch.ones(2, 4).long()),
+    ("scores", torch.rand(1)), ("scores", torch.tensor([0.1, math.inf])), ("scores", None),
+])  # fmt: skip
+def test_an_image_with_wrong_tensors_is_named(key, value):
+    found, targets = answers(), list(TARGETS)
+    found[0] = {**found[0], key: value}
+    targets[0] = {**targets[0], key: value}
+    with pytest.raises(ValueError, match=rf"^found\[0\] .*{key}"):
+        average_precision(found, TARGETS, 64)
+    if key != "scores":
+        with pytest.raises(ValueError, match=rf"^targets\[0\] .*{key}"):
+            average_precision(answers(), targets, 64)
+
+
 def test_bad_input_is_refused():
+    for areas in ((2.0, 1.0), (0.0, 1.0), (1.0,)):
+        with pytest.raises(ValueError, match=r"^areas must be two numbers"):
+            average_precision(answers(), TARGETS, 64, areas)
     with pytest.raises(ValueError, match="found must be one for each of the 3 images, got 2"):
         average_precision(answers()[:2], TARGETS, 64)
     with pytest.raises(ValueError, match="targets must hold at least one object"):

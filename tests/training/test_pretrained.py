@@ -38,6 +38,27 @@ def test_bad_input_is_named(folder):
         pretrained.load("linear", nn.Linear(3, 2))
 
 
+def test_a_file_that_is_not_the_one_published_is_refused(folder):
+    file = pretrained.publish("linear", nn.Linear(3, 2), {})
+    pretrained.publish("other", nn.Linear(3, 2), {})
+    pretrained.load("linear", nn.Linear(3, 2))
+    content = file.read_bytes()
+    file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))  # one bit of the last weight: still a whole file
+    model = nn.Linear(3, 2)
+    before = model.weight.clone()
+    with pytest.raises(
+        CheckpointError, match=r"linear\.safetensors is not what was published: SHA-256 \w{64}, expected"
+    ):
+        pretrained.load("linear", model)
+    assert torch.equal(model.weight, before)
+    pretrained.publish("linear", nn.Linear(3, 2), {})  # a new one has a new sum
+    pretrained.load("linear", model)
+    pretrained.load("other", model)
+    (folder / "README.md").unlink()
+    with pytest.raises(CheckpointError, match=r"none stands in README\.md"):
+        pretrained.load("linear", model)
+
+
 def test_shipped_files_say_how_they_were_made_and_are_small():
     files = sorted(pretrained.FOLDER.glob("*.safetensors"))
     assert [file.stem for file in files] == ["conditional", "ddpm", "detr", "first_stage", "latent", "mae"]
