@@ -7,16 +7,15 @@ this library's $\bar\alpha_t$.
 `ddpm.py`; a condition is bound to it beforehand. What it predicts is its `target`: "eps", "x0" or "v".
 """
 
-import math
 from collections.abc import Iterator
-from itertools import pairwise
 
 import torch
 from torch import Tensor
 
-from lib.checks import check_count, check_option
-from lib.diffusion.ddpm import Model, answer, check_sampling, check_values
-from lib.diffusion.process import GaussianDiffusion, gaussian, like, shaped
+from lib.checks import check_count, check_finite, check_floats, check_integers, check_number, described, readable
+from lib.diffusion.denoiser import Denoiser, Model, Prediction, check_eval
+from lib.diffusion.process import GaussianDiffusion, check_process, check_shape, gaussian, noise_like, shaped, wide
+from lib.diffusion.schedule import times as spaced_times
 
 
 def ddim_step(
@@ -48,12 +47,16 @@ def ddim_step(
     Raises:
         ValueError: for a wrong shape, a time outside the schedule, `before` not below `t`, or `eta` not in [0, 1].
     """
-    check_eta(eta)
-    if before.shape != t.shape or not ((before >= -1) & (before < t)).all():
-        raise ValueError(f"before must hold times from -1 to t - 1, one for each of t, got {before.tolist()}")
-    numbers = coefficients(process, process.check_times(t, xt), before, eta)
-    noise = like(xt, noise, "noise") if eta or noise is not None else None
-    return move(xt, like(xt, eps, "eps"), *(shaped(n, xt) for n in numbers), noise, clip, eps_of_clipped)
+    check_number(0, 1, eta=eta)
+    check_process(process)
+    t = process.check_times(t, check_floats("xt", xt))
+    before = check_integers("before", before, -1)
+    if before.shape != t.shape or (readable(before) and not (before < t).all()):
+        raise ValueError(f"before must hold times from -1 to t - 1, one for each of t, got {described(before)}")
+    numbers = coefficients(process, t, before, eta)
+    check_floats("eps", eps, like=xt)
+    noise = noise_like(xt, noise) if eta or noise is not None else None
+    return move(xt, eps, *(shaped(n, xt) for n in numbers), noise, clip, eps_of_clipped)
 
 
 def coefficients(process: GaussianDiffusion, t: Tensor, before: Tensor, eta: float) -> Tensor:
@@ -68,30 +71,40 @@ def coefficients(process: GaussianDiffusion, t: Tensor, before: Tensor, eta: flo
     return torch.stack([now, 1 - now, then, room, variance]).sqrt()
 
 
-def move(xt, eps, signal, spread, signal_before, spread_before, sigma, noise=None, clip=True, eps_of_clipped=True):
-    """Equation (12) with its `coefficients`, as numbers or (B, 1, ...); the rest as for `ddim_step`."""
-    x0 = (xt - spread * eps) / signal
-    if clip:
-        x0 = x0.clamp(-1, 1)
-        eps = (xt - signal * x0) / spread if eps_of_clipped else eps
-    after = signal_before * x0 + spread_before * eps
-    return after if noise is None else after + sigma * noise, x0
+def move(
+    xt,
+    out,
+    signal,
+    spread,
+    signal_before,
+    spread_before,
+    sigma,
+    noise=None,
+    clip=True,
+    eps_of_clipped=True,
+    target="eps",
+):
+    r"""Equation (12) from the model's answer `out`, with its `coefficients` as numbers or (B, 1, ...): $x_s, \hat x_0$.
+
+    The rest as for `ddim_step`; `target` is what the model predicts.
+    """
+    found = Prediction(out, xt, signal, spread, target, clip)
+    eps = found.eps if eps_of_clipped else Prediction(out, xt, signal, spread, target, clip=False).eps
+    after = signal_before * found.x0 + spread_before * eps
+    return after if noise is None else after + sigma * noise, found.x0
 
 
 def strided_times(T: int, steps: int, spacing: str = "leading") -> Tensor:
-    r"""`steps` of the times 0 ... T - 1, rising, int64 (steps,).
-
-    "leading" takes 0, T/steps, 2T/steps, ... as the authors do; "trailing" ends at T - 1.
+    r"""`steps` of the times 0 ... T - 1, rising, int64 (steps,): `schedule.times`.
 
     Raises `ValueError` where `steps` is not in 1 ... T, or the spacing is unknown.
     """
+    check_count(T=T)
     check_count(1, T, steps=steps)
-    check_option("spacing", spacing, ("leading", "trailing"))
-    if spacing == "leading":
-        return torch.arange(steps) * (T // steps)
-    return torch.tensor([math.ceil(T - i * T / steps - 0.5) - 1 for i in reversed(range(steps))])
+    return spaced_times(T, steps, spacing)
 
 
+@torch.no_grad()
 def trajectory(
     model: Model,
     process: GaussianDiffusion,
@@ -102,38 +115,44 @@ def trajectory(
     start: Tensor | None = None,
     generator: torch.Generator | None = None,
     target: str = "eps",
+    variance: str = "small",
     clip: bool = True,
     spacing: str = "leading",
 ) -> Iterator[tuple[int, Tensor, Tensor]]:
     r"""From $x_T$ to an image in so many `steps` (section 4.2): yields $t$, the $x_s$ it goes to, and $\hat x_0$.
 
     `t` falls through `strided_times`. All noise comes from `generator`; one on the CPU gives the same noise on every
-    device. With `eta` 0 none is drawn after $x_T$: the image is a function of it.
+    device. With `eta` 0 none is drawn after $x_T$: the image is a function of it. Images and noise are float32 or
+    wider, whatever the type of the network.
 
     Args:
         shape: of the images, (B, ...).
         eta: from 0, no noise on the way, to 1, as much as DDPM with $\tilde\beta$.
         start: $x_T$, of that shape; drawn from N(0, I) where None.
         target, clip: as in `ddpm.p_sample`.
+        variance: "learned" for a model that answers with a variance too, of which DDIM makes no use.
+        spacing: which times are visited, as in `schedule.times`.
 
     Raises:
         ValueError: for an unknown option, `steps` not in 1 ... T, `eta` not in [0, 1], a `start` of another shape, or
             a network in training mode.
     """
-    check_eta(eta)
-    check_sampling(model, target)
-    times = strided_times(process.T, steps, spacing)
-    device = process.betas.device
-
-    if start is not None and tuple(start.shape) != tuple(shape):
-        raise ValueError(f"start must have the shape {tuple(shape)}, got {tuple(start.shape)}")
-    x = gaussian(shape, generator, device) if start is None else start
-    before = torch.cat([times.new_tensor([-1]), times[:-1]])
-    numbers = coefficients(process, times.to(device), before.to(device), eta)
-    for t, five in reversed(list(zip(times.tolist(), numbers.T.tolist()))):  # no waiting for the device on the way
+    check_number(0, 1, eta=eta)
+    check_process(process)
+    check_shape(shape)
+    check_eval(model)
+    denoiser = Denoiser(model, process, target, variance, clip)
+    visited, device = strided_times(process.T, steps, spacing), process.betas.device
+    x = gaussian(shape, generator, device) if start is None else check_start(start, shape)
+    before = torch.cat([visited.new_tensor([-1]), visited[:-1]])
+    numbers = coefficients(process, visited.to(device), before.to(device), eta)
+    for t, (signal, spread, *after) in reversed(
+        list(zip(visited.tolist(), numbers.T.tolist()))
+    ):  # no waiting for the device on the way
         here = torch.full((len(x),), t, device=device)
         noise = gaussian(shape, generator, device, x.dtype) if eta else None
-        x, x0 = move(x, predict_eps(model, process, x, here, target), *five, noise, clip)
+        out, _ = denoiser.answer(x, here)
+        x, x0 = move(x, out, signal, spread, *after, noise, clip, True, target)
         yield t, x, x0
 
 
@@ -156,6 +175,7 @@ def invert(
     rounds: int = 1,
     grain: Tensor | None = None,
     target: str = "eps",
+    variance: str = "small",
     spacing: str = "leading",
 ) -> Tensor:
     r"""The noise $x_T$ from which `sample` with `eta` 0, unclipped, comes back to `x0`: equation (13) run backwards.
@@ -170,7 +190,7 @@ def invert(
         steps: how many, through the same `strided_times` as those of `sample`.
         rounds: calls of the model for each step.
         grain: noise, shaped as `x0`, with which the first step is taken in place of the model's answer.
-        target: what the model predicts.
+        target, variance, spacing: as in `trajectory`.
 
     Returns:
         $x_T$, shaped as `x0`.
@@ -178,22 +198,27 @@ def invert(
     Raises:
         ValueError: as `trajectory` does, and for `x0` that is not finite, `grain` of another shape, or no round.
     """
-    check_sampling(model, target)
     check_count(rounds=rounds)
-    check_values(x0)
-    times, x = strided_times(process.T, steps, spacing).tolist(), x0
-    for before, t in pairwise([-1, *times]):
-        here = torch.full((len(x0),), t, device=x0.device)
-        if before < 0 and grain is not None:
-            x = process.q_sample(x0, here, grain)
-            continue
-        signal, spread = process.signal_and_spread(here, x)
-        signal_before, spread_before = (1, 0) if before < 0 else process.signal_and_spread(here - t + before, x)
-        xt = x
-        for _ in range(rounds):
-            eps = predict_eps(model, process, xt, here, target)
-            xt = signal * (x - spread_before * eps) / signal_before + spread * eps
-        x = xt
+    check_process(process)
+    check_eval(model)
+    denoiser = Denoiser(model, process, target, variance, clip=False)
+    check_finite("x0", check_floats("x0", x0))
+    if grain is not None:
+        grain = noise_like(x0, grain, "grain")
+    visited, x = strided_times(process.T, steps, spacing), wide(x0)
+    alphas_bar = process.alphas_bar[visited.to(process.betas.device)]
+    levels = list(zip(alphas_bar.sqrt().tolist(), (1 - alphas_bar).sqrt().tolist()))
+    signal_before, spread_before = 1.0, 0.0
+    for i, (t, (signal, spread)) in enumerate(zip(visited.tolist(), levels)):
+        here, xt = torch.full((len(x),), t, device=x.device), x
+        if i == 0 and grain is not None:
+            x = signal * x + spread * grain
+        else:
+            for _ in range(rounds):
+                eps = Prediction(denoiser.answer(xt, here)[0], xt, signal, spread, target, clip=False).eps
+                xt = signal * (x - spread_before * eps) / signal_before + spread * eps
+            x = xt
+        signal_before, spread_before = signal, spread
     return x
 
 
@@ -204,9 +229,10 @@ def slerp(a: Tensor, b: Tensor, share: float) -> Tensor:
     (Shoemake, "Animating rotation with quaternion curves", SIGGRAPH 1985). Two of one length keep it all the way.
     Where they are parallel, the way is straight.
 
-    Raises `ValueError` where the shapes differ.
+    Raises `ValueError` where the shapes differ or `share` is not finite.
     """
-    like(a, b, "b")
+    check_floats("b", b, like=check_floats("a", a))
+    check_number(share=share)
     cosine = torch.nn.functional.cosine_similarity(a.flatten(1), b.flatten(1)).clamp(-1, 1)
     angle = shaped(cosine.acos(), a)
     parallel = angle.sin() < 1e-4
@@ -216,16 +242,9 @@ def slerp(a: Tensor, b: Tensor, share: float) -> Tensor:
     return of_a * a + of_b * b
 
 
-@torch.no_grad()
-def predict_eps(model: Model, process: GaussianDiffusion, xt: Tensor, t: Tensor, target: str = "eps") -> Tensor:
-    r"""The noise $\hat\epsilon$ that the model's answer for $x_t$ amounts to, shaped as `xt`."""
-    out = answer(model, xt, t)
-    if target == "eps":
-        return out
-    return process.eps_from_v(xt, t, out) if target == "v" else process.eps_from_x0(xt, t, out)
-
-
-def check_eta(eta: float) -> None:
-    """Raises `ValueError` unless `eta` is in [0, 1]."""
-    if not 0 <= eta <= 1:
-        raise ValueError(f"eta must lie in [0, 1], got {eta!r}")
+def check_start(start: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """$x_T$, float32 or wider, after checking that it is finite and of this shape; else `ValueError`."""
+    if check_floats("start", start).shape != tuple(shape):
+        raise ValueError(f"start must have the shape {tuple(shape)}, got {tuple(start.shape)}")
+    check_finite("start", start)
+    return wide(start)

@@ -5,21 +5,19 @@ Ho, Jain and Abbeel, "Denoising Diffusion Probabilistic Models", NeurIPS 2020 (a
 `model` is any callable that maps noised images (B, ...) and their times (B,) to a tensor of the images' shape: a
 network, or a formula. What it predicts is its `target`: "eps", the noise (as in the paper), "x0", the image, or "v",
 the mixture of both that `GaussianDiffusion.v_from_x0_eps` defines. Images lie in [-1, 1], and times start at 0, as
-`process.py` says.
+`process.py` says. A network may be of another type than the images, such as bfloat16: `denoiser.py` asks it in its own.
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
-from lib.checks import check_count, check_option
-from lib.diffusion.process import GaussianDiffusion, gaussian, like, shaped
-
-Model = Callable[[Tensor, Tensor], Tensor]
-TARGETS = ("eps", "x0", "v")
-VARIANCES = ("small", "large")
+from lib.checks import check_count, check_finite, check_floats, check_option
+from lib.diffusion.denoiser import TARGETS, Denoiser, Model, answer, check_eval
+from lib.diffusion.process import GaussianDiffusion, check_process, check_shape, gaussian, noise_like, shaped
+from lib.diffusion.schedule import times
 
 
 def simple_loss(
@@ -42,13 +40,15 @@ def simple_loss(
         target: what the model predicts.
 
     Raises:
-        ValueError: for a wrong shape or time, an unknown target, or a number in `x0` that is not finite.
+        ValueError: for a wrong shape or time, an unknown target, a number in `x0` that is not finite, or a model that
+            answers with no tensor of the images' shape.
     """
     check_option("target", target, TARGETS)
-    check_values(x0)
+    check_process(process)
+    check_finite("x0", check_floats("x0", x0))
     if t is None:
         t = torch.randint(process.T, (len(x0),), device=x0.device)
-    noise = like(x0, noise, "noise")
+    noise = noise_like(x0, noise)
     xt = process.q_sample(x0, t, noise)
     if target == "eps":
         wanted = noise
@@ -61,11 +61,7 @@ def simple_loss(
 
 def predict_x0(model: Model, process: GaussianDiffusion, xt: Tensor, t: Tensor, target: str = "eps") -> Tensor:
     r"""The image $\hat x_0$ that the model's answer for $x_t$ amounts to, shaped as `xt`."""
-    check_option("target", target, TARGETS)
-    out = answer(model, xt, t)
-    if target == "eps":
-        return process.x0_from_eps(xt, t, out)
-    return process.x0_from_v(xt, t, out) if target == "v" else out
+    return Denoiser(model, process, target, clip=False)(xt, t).x0
 
 
 def p_mean_variance(
@@ -83,20 +79,17 @@ def p_mean_variance(
 
     Args:
         variance: "small" is $\tilde\beta_t$, "large" is $\beta_t$: right for data that is one point, and for data that
-            is $\mathcal N(0, I)$ already. At the first step both are $\tilde\beta_2$.
+            is $\mathcal N(0, I)$ already. At the first step both are $\tilde\beta_2$. "learned" lies between them, as a
+            model with twice the channels says (`improved.py`).
         clip: keep $\hat x_0$ in [-1, 1], where images are.
 
     Returns:
-        Mean and $\hat x_0$, shaped as `xt`; log variance (B, 1, ...).
+        Mean and $\hat x_0$, shaped as `xt`; log variance (B, 1, ...), or shaped as `xt` where it is learned.
     """
-    check_option("variance", variance, VARIANCES)
-    x0 = predict_x0(model, process, xt, t, target)
-    if clip:
-        x0 = x0.clamp(-1, 1)
-    mean, _, log_variance = process.q_posterior(x0, xt, t)
-    if variance == "large":
-        log_variance = torch.where(shaped(t, xt) == 0, log_variance, process.at("betas", t, xt).log())
-    return mean, log_variance, x0
+    denoiser = Denoiser(model, process, target, variance, clip)
+    t = process.check_times(t, check_floats("xt", xt))
+    numbers = denoiser.numbers(t, xt.dtype)
+    return denoiser.step_back(xt, t, numbers.view(len(numbers), -1, *[1] * (xt.ndim - 1)))
 
 
 @torch.no_grad()
@@ -114,12 +107,13 @@ def p_sample(
 
     `noise` is $z$, shaped as `xt`, drawn where None. At the last step, `t = 0`, none is added.
     """
-    noise = like(xt, noise, "noise")
+    noise = noise_like(check_floats("xt", xt), noise)
     mean, log_variance, x0 = p_mean_variance(model, process, xt, t, target, variance, clip)
     sigma = (0.5 * log_variance).exp() * (shaped(t, xt) > 0)
     return mean + sigma * noise, x0
 
 
+@torch.no_grad()
 def trajectory(
     model: Model,
     process: GaussianDiffusion,
@@ -130,36 +124,36 @@ def trajectory(
     target: str = "eps",
     variance: str = "large",
     clip: bool = True,
+    spacing: str = "linspace",
 ) -> Iterator[tuple[int, Tensor, Tensor]]:
     r"""Algorithm 2, step by step: from $x_T \sim \mathcal N(0, I)$ it yields $t$, $x_{t-1}$ and $\hat x_0$.
 
-    `t` runs from T - 1 to 0. All noise comes from `generator`; one on the CPU gives the same noise on every device.
+    `t` falls. All noise comes from `generator`; one on the CPU gives the same noise on every device.
 
     Args:
         shape: of the images, (B, ...).
         steps: visit only so many times, spread evenly from T - 1 to 0 (`GaussianDiffusion.strided`); all where None.
+        target, variance, clip: as in `p_mean_variance`.
+        spacing: which times those are, as in `schedule.times`.
 
     Raises:
         ValueError: for an unknown option, `steps` not in 1 ... T, or a network in training mode: its dropout would
             spoil the samples.
     """
-    check_sampling(model, target)
-    check_option("variance", variance, VARIANCES)
+    check_process(process)
+    check_shape(shape)
+    check_eval(model)
     steps = process.T if steps is None else steps
     check_count(1, process.T, steps=steps)
-    device = process.betas.device
-    visited = torch.linspace(0, process.T - 1, steps, dtype=torch.float64).round().long()
-    visited = visited if steps > 1 else visited + process.T - 1
-    times = visited.to(device)
-    chain = process if steps == process.T else process.strided(times)
-
-    def ask(x: Tensor, i: Tensor) -> Tensor:
-        return model(x, times[i])  # the model knows the times of the whole chain
-
+    visited, device = times(process.T, steps, spacing), process.betas.device
+    chain = process if steps == process.T else process.strided(visited.to(device))
+    denoiser = Denoiser(model, chain, target, variance, clip)
     x = gaussian(shape, generator, device)
-    for i, t in reversed(list(enumerate(visited.tolist()))):
-        here, noise = torch.full((shape[0],), i, device=device), gaussian(shape, generator, device)
-        x, x0 = p_sample(ask, chain, x, here, noise, target, variance, clip)
+    numbers = denoiser.numbers(torch.arange(chain.T, device=device), x.dtype)
+    for i, (t, row) in reversed(list(enumerate(zip(visited.tolist(), numbers.unbind(1))))):
+        z = gaussian(shape, generator, device)
+        mean, log_variance, x0 = denoiser.step_back(x, torch.full((shape[0],), t, device=device), row)
+        x = mean + (0.5 * log_variance).exp() * z if i > 0 else mean
         yield t, x, x0
 
 
@@ -191,8 +185,9 @@ def vlb_terms(
         "terms" (B, T), term `t` being the cost of going from $x_t$ one step back (so `t = 0` holds $L_0$), "prior"
         (B,), which is $L_T$, and "total" (B,).
     """
-    check_values(x0, -1, 1)
-    noise, terms = like(x0, noise, "noise"), []
+    check_process(process)
+    check_finite("x0", check_floats("x0", x0), -1, 1)
+    noise, terms = noise_like(x0, noise), []
     for step in range(process.T):
         t = torch.full((len(x0),), step, device=x0.device)
         xt = process.q_sample(x0, t, noise)
@@ -217,6 +212,8 @@ def vlb_term(
 
 def prior_term(process: GaussianDiffusion, x0: Tensor) -> Tensor:
     r"""$L_T = \mathrm{KL}(q(x_T \mid x_0) \Vert \mathcal N(0, I))$ in bits per dimension (B,), free of the model."""
+    check_process(process)
+    check_floats("x0", x0)
     signal, spread = process.signal_and_spread(torch.full((len(x0),), process.T - 1, device=process.betas.device), x0)
     zero = torch.zeros_like(x0)
     return bits_per_dim(normal_kl(signal * x0, 2 * spread.log(), zero, zero))
@@ -252,24 +249,3 @@ def normal_cdf(x: Tensor) -> Tensor:
 def bits_per_dim(nats: Tensor) -> Tensor:
     """Mean over the numbers of each image (B, ...), in bits: (B,)."""
     return nats.flatten(1).mean(1) / math.log(2)
-
-
-def answer(model: Model, xt: Tensor, t: Tensor) -> Tensor:
-    """What the model says of `xt`, after checking its shape."""
-    return like(xt, model(xt, t), "the model's answer")
-
-
-def check_sampling(model: Model, target: str) -> None:
-    """Raises `ValueError` for an unknown target, and for a network in training mode: dropout would spoil the walk."""
-    check_option("target", target, TARGETS)
-    if getattr(model, "training", False):
-        raise ValueError("model must be in eval mode to sample, call model.eval() first")
-
-
-def check_values(x: Tensor, low: float = -math.inf, high: float = math.inf) -> None:
-    """Raises `ValueError` where a number of `x` is not finite or not in [low, high]. Not looked at while compiling."""
-    if torch.compiler.is_compiling() or x.is_meta or x.numel() == 0:
-        return
-    least, most = torch.stack(x.detach().aminmax()).tolist()
-    if not (math.isfinite(least) and math.isfinite(most) and low <= least and most <= high):
-        raise ValueError(f"x0 must be finite and lie in [{low:g}, {high:g}], got values from {least:g} to {most:g}")

@@ -18,10 +18,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lib.checks import check_count
-from lib.diffusion.ddpm import Model, answer
-from lib.diffusion.process import GaussianDiffusion, like
-from lib.diffusion.unet import ChannelNorm, Downsample, ResnetBlock, check_labels, timestep_embedding
+from lib.checks import check_count, check_floats, check_integers, check_number, described
+from lib.diffusion.denoiser import Model, answer, ask, check_model, wraps
+from lib.diffusion.process import GaussianDiffusion, check_process, noise_like
+from lib.diffusion.unet import (
+    ChannelNorm,
+    Downsample,
+    ResnetBlock,
+    check_labels,
+    check_time_channels,
+    check_widths,
+    timestep_embedding,
+)
 
 Conditional = Callable[[Tensor, Tensor, Tensor], Tensor]
 Guide = Callable[[Tensor, Tensor], Tensor]
@@ -37,13 +45,20 @@ def classifier_guided(model: Model, process: GaussianDiffusion, log_probability:
 
     Returns:
         A callable like `model`, for any sampler.
+
+    Raises:
+        ValueError: for a model or a guide that cannot be called, what is no process, or a scale that is not finite.
     """
+    check_model(model)
+    check_model(log_probability, "log_probability")
+    check_process(process)
+    check_number(scale=scale)
 
     def guided(xt: Tensor, t: Tensor) -> Tensor:
         _, spread = process.signal_and_spread(t, xt)
         return answer(model, xt, t) - scale * spread * gradient(log_probability, xt, t)
 
-    return guided
+    return wraps(guided, model)
 
 
 def classifier_free(model: Conditional, labels: Tensor, scale: float = 1.0, instead: Tensor | None = None) -> Model:
@@ -61,30 +76,32 @@ def classifier_free(model: Conditional, labels: Tensor, scale: float = 1.0, inst
         A callable (B, ...) and (B,) to (B, ...), for any sampler.
 
     Raises:
-        ValueError: for labels that are not integers, a negative label among the wanted, or `instead` of another shape;
-            when called, for images of another number.
+        ValueError: for labels that are not integers, a negative label among the wanted, `instead` of another shape, a
+            model that cannot be called, or a scale that is not finite; when called, for images of another number.
     """
-    check_labels(labels)
-    others = torch.full_like(labels, -1) if instead is None else instead
-    if others.shape != labels.shape or others.is_floating_point():
-        wanted, got = tuple(labels.shape), f"{others.dtype} {tuple(others.shape)}"
-        raise ValueError(f"instead must be integers {wanted}, one for each label, got {got}")
+    check_model(model)
+    check_number(scale=scale)
+    labels = check_labels(labels)
+    others = torch.full_like(labels, -1) if instead is None else check_labels(instead, -1, name="instead")
+    if others.shape != labels.shape:
+        raise ValueError(f"instead must be {tuple(labels.shape)}, one for each label, got {tuple(others.shape)}")
     both = torch.cat([labels, others])
 
     def guided(xt: Tensor, t: Tensor) -> Tensor:
+        nonlocal both
         if len(xt) != len(labels):
             raise ValueError(f"labels must be one for each of the {len(xt)} images, got {len(labels)}")
-        said = both.to(xt.device)
-        told, untold = answer(lambda x, t: model(x, t, said), torch.cat([xt, xt]), torch.cat([t, t])).chunk(2)
+        both = both.to(xt.device)  # once: the next step finds them there
+        told, untold = answer(model, torch.cat([xt, xt]), torch.cat([t, t]), both).chunk(2)
         return told + scale * (told - untold)
 
-    return guided
+    return wraps(guided, model)
 
 
 def drop_labels(labels: Tensor, share: float) -> Tensor:
     """Labels (B,) for a training step (Algorithm 1): each is replaced by -1, "no class", with probability `share`."""
-    if not 0 <= share <= 1:
-        raise ValueError(f"share must lie in [0, 1], got {share!r}")
+    check_number(0, 1, share=share)
+    labels = check_labels(labels, -1)
     return torch.where(torch.rand(labels.shape, device=labels.device) < share, -1, labels)
 
 
@@ -93,14 +110,19 @@ def guided_mean(mean: Tensor, log_variance: Tensor, slope: Tensor, scale: float 
 
     `mean` and `slope` are (B, ...); `log_variance` broadcasts to them.
     """
-    return mean + scale * log_variance.exp() * like(mean, slope, "slope")
+    check_floats("slope", slope, like=check_floats("mean", mean))
+    check_number(scale=scale)
+    return mean + scale * check_floats("log_variance", log_variance).exp() * slope
 
 
 def gradient(log_probability: Guide, xt: Tensor, t: Tensor) -> Tensor:
     r"""$\nabla_{x_t}\log p(y \mid x_t)$, shaped as `xt`, also where gradients are switched off around it."""
-    with torch.enable_grad():
-        xt = xt.detach().requires_grad_()
-        found = log_probability(xt, t)
+    check_model(log_probability, "log_probability")
+    check_floats("xt", xt)
+    t = check_integers("t", t)
+    with torch.inference_mode(False), torch.enable_grad():
+        xt, t = xt.detach().clone().requires_grad_(), t.clone()  # copies, as what inference mode made knows no gradient
+        found = check_floats("log_probability", log_probability(xt, t))
         if found.shape != t.shape:
             raise ValueError(f"log_probability must give one number an image, (B,), got {tuple(found.shape)}")
         return torch.autograd.grad(found.sum(), xt)[0]
@@ -144,7 +166,8 @@ class EncoderUNet(nn.Module):
         block: the residual block, `ResnetBlock` or a subclass of it.
 
     Raises:
-        ValueError: for a number below 1, a resolution that cannot be halved so often, and images of another shape.
+        ValueError: for a number below 1, an odd `ch`, a resolution that cannot be halved so often, and images of
+            another shape.
     """
 
     def __init__(
@@ -160,7 +183,8 @@ class EncoderUNet(nn.Module):
     ):
         super().__init__()
         check_count(outputs=outputs, in_channels=in_channels, resolution=resolution, patch=patch)
-        check_count(**{"length of ch_mult": len(ch_mult)})
+        check_time_channels(ch)
+        check_widths(ch_mult)
         multiple = patch * 2 ** (len(ch_mult) - 1)
         if resolution % multiple:
             raise ValueError(f"resolution must be a multiple of {multiple}, got {resolution}")
@@ -201,14 +225,17 @@ def towards_class(classifier: Model, labels: Tensor) -> Guide:
         ValueError: for labels that are not integers or negative; when called, for a label that is no class, and for
             images of another number.
     """
-    check_labels(labels)
+    check_model(classifier, "classifier")
+    wanted = check_labels(labels)
 
     def log_probability(xt: Tensor, t: Tensor) -> Tensor:
-        if len(xt) != len(labels):
-            raise ValueError(f"labels must be one for each of the {len(xt)} images, got {len(labels)}")
-        chances = classifier(xt, t).log_softmax(1)
-        check_labels(labels, 0, chances.shape[1] - 1)
-        return chances.gather(1, labels.to(xt.device)[:, None])[:, 0]
+        nonlocal wanted
+        if len(xt) != len(wanted):
+            raise ValueError(f"labels must be one for each of the {len(xt)} images, got {len(wanted)}")
+        wanted = wanted.clone().to(xt.device)  # outside inference mode, should they come from it; moved once
+        chances = ask(classifier, xt, t).log_softmax(1)
+        check_labels(wanted, 0, chances.shape[1] - 1)
+        return chances.gather(1, wanted[:, None])[:, 0]
 
     return log_probability
 
@@ -223,12 +250,14 @@ def towards_image(features: Model, process: GaussianDiffusion, image: Tensor, no
         image: clean, shaped as the images that are guided or broadcasting to them.
         noise: of $x'$, shaped as `image`; drawn once where None.
     """
-    noise = like(image, noise, "noise")
+    check_model(features, "features")
+    check_process(process)
+    noise = noise_like(check_floats("image", image), noise)
 
     def log_probability(xt: Tensor, t: Tensor) -> Tensor:
         with torch.no_grad():
-            wanted = features(process.q_sample(image.expand_as(xt), t, noise.expand_as(xt)), t)
-        return -0.5 * (features(xt, t) - wanted).square().flatten(1).sum(1)
+            wanted = ask(features, process.q_sample(image.expand_as(xt), t, noise.expand_as(xt)), t)
+        return -0.5 * (ask(features, xt, t) - wanted).square().flatten(1).sum(1)
 
     return log_probability
 
@@ -239,5 +268,7 @@ def gram(maps: Tensor) -> Tensor:
     Gatys, Ecker and Bethge, "Image Style Transfer Using Convolutional Neural Networks", CVPR 2016, equation (3), over
     the number of pixels.
     """
+    if check_floats("maps", maps).ndim != 4:
+        raise ValueError(f"maps must be (B, C, H, W), got {described(maps)}")
     flat = maps.flatten(2)
     return flat @ flat.transpose(1, 2) / flat.shape[2]

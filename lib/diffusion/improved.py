@@ -10,15 +10,16 @@ from collections import deque
 import torch
 from torch import Tensor
 
-from lib.checks import check_count
-from lib.diffusion.ddpm import Model, check_values, p_mean_variance, vlb_term
-from lib.diffusion.process import GaussianDiffusion, like
+from lib.checks import check_count, check_finite, check_floats, check_integers, check_number
+from lib.diffusion.ddpm import p_mean_variance, vlb_term
+from lib.diffusion.denoiser import Model, answer
+from lib.diffusion.process import GaussianDiffusion, check_process, noise_like
 
 
 def learned_mean_variance(
     out: Tensor, process: GaussianDiffusion, xt: Tensor, t: Tensor, clip: bool = True
 ) -> tuple[Tensor, Tensor, Tensor]:
-    r"""$p_\theta(x_{t-1} \mid x_t)$ from the network's answer: equation (15) with the fraction $(v + 1)/2$.
+    r"""$p_\theta(x_{t-1} \mid x_t)$ from an answer, with equation (15): `denoiser.learned_log_variance`.
 
     Args:
         out: the answer (B, 2C, H, W); $v$ from -1, for $\tilde\beta_t$, to 1, for $\beta_t$, and not clamped.
@@ -32,12 +33,10 @@ def learned_mean_variance(
     Raises:
         ValueError: for a wrong shape or time.
     """
-    if out.ndim != xt.ndim or out.shape[1] != 2 * xt.shape[1]:
+    check_floats("xt", xt)
+    if check_floats("out", out).ndim != xt.ndim or out.shape[1] != 2 * xt.shape[1]:
         raise ValueError(f"out must have twice the channels of the images {tuple(xt.shape)}, got {tuple(out.shape)}")
-    eps, v = out.chunk(2, dim=1)
-    mean, smallest, x0 = p_mean_variance(lambda *_: eps, process, xt, t, variance="small", clip=clip)
-    largest, share = process.at("betas", t, xt).log(), (v + 1) / 2
-    return mean, share * largest + (1 - share) * smallest, x0
+    return p_mean_variance(lambda *_: out, process, xt, t, variance="learned", clip=clip)
 
 
 def hybrid_loss(
@@ -60,18 +59,20 @@ def hybrid_loss(
         vlb_weight: by default T / 1000, which makes it 0.001 for the whole sum of T terms, as in the paper.
 
     Raises:
-        ValueError: for a wrong shape or time, or a pixel outside [-1, 1].
+        ValueError: for a wrong shape or time, a pixel outside [-1, 1], or a `vlb_weight` that is not finite.
     """
-    check_values(x0, -1, 1)
+    check_process(process)
+    check_finite("x0", check_floats("x0", x0), -1, 1)
+    weight = process.T / 1000 if vlb_weight is None else vlb_weight
+    check_number(vlb_weight=weight)
     if t is None:
         t = torch.randint(process.T, (len(x0),), device=x0.device)
-    noise = like(x0, noise, "noise")
+    noise = noise_like(x0, noise)
     xt = process.q_sample(x0, t, noise)
-    out = model(xt, t)
+    out = answer(model, xt, t, parts=2)
     eps, v = out.chunk(2, dim=1)
     frozen = torch.cat([eps.detach(), v], dim=1)
     mean, log_variance, _ = learned_mean_variance(frozen, process, xt, t, clip=False)
-    weight = process.T / 1000 if vlb_weight is None else vlb_weight
     vlb = weight * vlb_term(x0, xt, t, process, mean, log_variance)
     simple = (noise - eps).square().flatten(1).mean(1)
     return {"loss": simple + vlb, "simple": simple, "vlb": vlb}
@@ -82,9 +83,10 @@ def vlb_loss(model: Model, process: GaussianDiffusion, x0: Tensor, t: Tensor, no
 
     Arguments and errors are those of `hybrid_loss`. Here the bound teaches mean and variance alike.
     """
-    check_values(x0, -1, 1)
+    check_process(process)
+    check_finite("x0", check_floats("x0", x0), -1, 1)
     xt = process.q_sample(x0, t, noise)
-    mean, log_variance, _ = learned_mean_variance(model(xt, t), process, xt, t, clip=False)
+    mean, log_variance, _ = learned_mean_variance(answer(model, xt, t, parts=2), process, xt, t, clip=False)
     return process.T * vlb_term(x0, xt, t, process, mean, log_variance)
 
 
@@ -106,8 +108,7 @@ class LossAwareSampler:
 
     def __init__(self, T: int, history: int = 10, uniform: float = 0.001):
         check_count(T=T, history=history)
-        if not 0 <= uniform <= 1:
-            raise ValueError(f"uniform must lie in [0, 1], got {uniform!r}")
+        check_number(0, 1, uniform=uniform)
         self.history, self.uniform = history, uniform
         self.losses: list[deque[float]] = [deque(maxlen=history) for _ in range(T)]
 
@@ -130,6 +131,8 @@ class LossAwareSampler:
 
     def update(self, t: Tensor, losses: Tensor) -> None:
         """Remembers the losses (B,) of times (B,), unweighted."""
+        check_integers("t", t, 0, len(self.losses) - 1)
+        check_floats("losses", losses)
         if t.shape != losses.shape or t.ndim != 1 or not losses.isfinite().all():
             raise ValueError(f"losses must be finite and (B,) as t {tuple(t.shape)}, got {tuple(losses.shape)}")
         for time, loss in zip(t.tolist(), losses.tolist()):

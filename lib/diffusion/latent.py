@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lib.checks import check_count
+from lib.diffusion.process import noise_like
 from lib.diffusion.unet import (
     AttnBlock,
     ChannelNorm,
@@ -22,6 +23,8 @@ from lib.diffusion.unet import (
     ResnetBlock,
     Upsample,
     check_labels,
+    check_time_channels,
+    check_widths,
     group_norm,
     timestep_embedding,
 )
@@ -66,7 +69,7 @@ class Encoder(nn.Module):
         norm: Norm = group_norm,
     ):
         super().__init__()
-        widths = check_widths(ch, ch_mult, num_res_blocks, in_channels, z_channels)
+        widths = level_widths(ch, ch_mult, num_res_blocks, in_channels=in_channels, z_channels=z_channels)
         self.conv_in = nn.Conv2d(in_channels, ch, kernel_size=3, padding=1)
         self.down = nn.ModuleList()
         for level, width in enumerate(widths):
@@ -102,7 +105,7 @@ class Decoder(nn.Module):
         norm: Norm = group_norm,
     ):
         super().__init__()
-        widths = check_widths(ch, ch_mult, num_res_blocks, out_channels, z_channels)
+        widths = level_widths(ch, ch_mult, num_res_blocks, out_channels=out_channels, z_channels=z_channels)
         self.conv_in = nn.Conv2d(z_channels, widths[-1], kernel_size=3, padding=1)
         self.mid = Middle(widths[-1], norm)
         self.up = nn.ModuleList()
@@ -124,12 +127,10 @@ class Decoder(nn.Module):
         return self.conv_out(F.silu(self.norm_out(h)))
 
 
-def check_widths(ch: int, ch_mult: tuple[int, ...], num_res_blocks: int, channels: int, z_channels: int) -> list[int]:
+def level_widths(ch: int, ch_mult: tuple[int, ...], num_res_blocks: int, **channels: int) -> list[int]:
     """The channels of each level, after checking all arguments."""
-    check_count(ch=ch, num_res_blocks=num_res_blocks, channels=channels, z_channels=z_channels)
-    check_count(**{"length of ch_mult": len(ch_mult)})
-    for mult in ch_mult:
-        check_count(**{"each of ch_mult": mult})
+    check_count(ch=ch, num_res_blocks=num_res_blocks, **channels)
+    check_widths(ch_mult)
     return [ch * mult for mult in ch_mult]
 
 
@@ -141,7 +142,7 @@ class Posterior(NamedTuple):
 
     def sample(self, noise: Tensor | None = None) -> Tensor:
         """A latent map (B, z, h, w), from standard normal `noise` of the same shape, drawn where none is given."""
-        noise = torch.randn_like(self.mean) if noise is None else noise
+        noise = noise_like(self.mean, noise)
         return self.mean + (0.5 * self.logvar).exp() * noise
 
     def kl(self) -> Tensor:
@@ -177,7 +178,8 @@ class AutoencoderKL(nn.Module):
         patch: int = 1,
     ):
         super().__init__()
-        check_count(patch=patch)
+        check_count(patch=patch, in_channels=in_channels, z_channels=z_channels)
+        level_widths(ch, ch_mult, num_res_blocks)
         self.in_channels, self.z_channels, self.patch = in_channels, z_channels, patch
         self.stride = patch * 2 ** (len(ch_mult) - 1)
         sizes = (ch, ch_mult, num_res_blocks, norm)
@@ -266,6 +268,7 @@ class CrossAttention(nn.Module):
         check_count(query_dim=query_dim, heads=heads, dim_head=dim_head)
         inner, self.heads = heads * dim_head, heads
         context_dim = query_dim if context_dim is None else context_dim
+        check_count(context_dim=context_dim)
         self.to_q = nn.Linear(query_dim, inner, bias=False)
         self.to_k = nn.Linear(context_dim, inner, bias=False)
         self.to_v = nn.Linear(context_dim, inner, bias=False)
@@ -341,7 +344,7 @@ class SpatialTransformer(nn.Module):
 
     def __init__(self, in_channels: int, n_heads: int, d_head: int, depth: int = 1, context_dim: int | None = None):
         super().__init__()
-        check_count(depth=depth)
+        check_count(in_channels=in_channels, n_heads=n_heads, d_head=d_head, depth=depth)
         inner = n_heads * d_head
         self.norm = group_norm(in_channels)
         self.proj_in = nn.Conv2d(in_channels, inner, kernel_size=1)
@@ -377,7 +380,7 @@ class ClassEmbedder(nn.Module):
 
     def forward(self, labels: Tensor) -> Tensor:
         """The context (B, tokens, dim) of classes (B,), -1 for none. Raises `ValueError` for other labels."""
-        check_labels(labels, -1, self.num_classes - 1)
+        labels = check_labels(labels, -1, self.num_classes - 1)
         return self.embedding(labels % (self.num_classes + 1)).unflatten(1, (self.tokens, -1))
 
 
@@ -412,6 +415,8 @@ class LatentDenoiser(nn.Module):
     ):
         super().__init__()
         check_count(channels=channels, width=width, depth=depth, heads=heads)
+        check_count(num_classes=num_classes, context_dim=context_dim, tokens=tokens)
+        check_time_channels(width, "width")
         if width % heads:
             raise ValueError(f"width must be a multiple of the {heads} heads, got {width}")
         self.channels, self.width, self.context_dim = channels, width, context_dim
@@ -439,8 +444,8 @@ class LatentDenoiser(nn.Module):
         if t.shape != z.shape[:1]:
             raise ValueError(f"t must have shape ({len(z)},), one time for each code, got {tuple(t.shape)}")
         if context is None:
-            context = self.cond_stage_model(torch.full_like(t, -1) if labels is None else labels)
-        if context.ndim != 3 or context.shape[::2] != (len(z), self.context_dim):
+            context = self.cond_stage_model(torch.full_like(t, -1, dtype=torch.long) if labels is None else labels)
+        if context.ndim != 3 or context.shape[::2] != (z.shape[0], self.context_dim):  # len(z) would fix the number
             wanted = f"({len(z)}, M, {self.context_dim})"
             raise ValueError(
                 f"the condition must be tokens {wanted}, one row for each code, got {tuple(context.shape)}"

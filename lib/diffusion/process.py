@@ -7,15 +7,19 @@ Time counts from 0 in the code and from 1 in the papers: `t = 0` is the first st
 `t + 1` times, and `alphas_bar_prev[0]` is 1, the image before any noise.
 """
 
+from collections.abc import Callable, Sequence
+
 import torch
 from torch import Tensor, nn
+
+from lib.checks import check_count, check_finite, check_floats, check_integers, check_option, described
 
 
 class GaussianDiffusion(nn.Module):
     r"""The chain $q(x_t \mid x_{t-1}) = \mathcal N(\sqrt{1-\beta_t}\,x_{t-1}, \beta_t I)$ and what follows from it.
 
-    Everything is computed once, in float64, and kept as buffers (T,). Results have the type of the images. Where a
-    device has no float64, convert before moving: `GaussianDiffusion(betas).float().to(device)`.
+    Everything is computed once, in float64, and kept as buffers (T,). Results have the type of the images. A module
+    that is cast to 16 bits keeps its buffers in float32, and so does one on a device that has no float64.
 
     In all methods `t` is a tensor of integers (B,), from 0 to T - 1, on the device of the buffers, and images,
     noise and predictions are floating point (B, ...), all of one shape.
@@ -24,15 +28,15 @@ class GaussianDiffusion(nn.Module):
         betas: variances of the noise of each step (T,), each between 0 and 1.
 
     Raises:
-        ValueError: for `betas` that are no such tensor; in the methods for wrong shapes, and for `t` outside the
-            schedule.
+        ValueError: for `betas` that are no such tensor; in the methods for what is no such tensor, for wrong shapes,
+            and for `t` outside the schedule or noise that is not finite, where looking costs no waiting for a device.
     """
 
     def __init__(self, betas: Tensor):
         super().__init__()
-        if betas.ndim != 1 or not len(betas) or not betas.is_floating_point():
-            raise ValueError(f"betas must be floating point (T,), got {betas.dtype} {tuple(betas.shape)}")
-        betas = betas.detach().to("cpu", torch.float64, copy=True)
+        if check_floats("betas", betas).ndim != 1 or not len(betas):
+            raise ValueError(f"betas must be floating point (T,), got {described(betas)}")
+        betas = betas.detach().cpu().to(torch.float64, copy=True)  # in this order: the device may have no float64
         if not ((betas > 0) & (betas < 1)).all():  # written so that NaN fails too
             raise ValueError(f"betas must lie between 0 and 1, got values from {betas.min():g} to {betas.max():g}")
         alphas = 1 - betas
@@ -55,6 +59,18 @@ class GaussianDiffusion(nn.Module):
         for name, table in tables.items():
             self.register_buffer(name, table, persistent=False)
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "GaussianDiffusion":
+        """What `to`, `half` and their kind do to each buffer; never below float32, where 1 - 0.9999 would be 0."""
+
+        def keep(table: Tensor) -> Tensor:
+            try:
+                moved = fn(table)
+            except TypeError:  # the device has no float64
+                moved = fn(table.float())
+            return moved if moved.element_size() >= 4 else table.to(moved.device, torch.float32)
+
+        return super()._apply(keep, recurse)
+
     @property
     def T(self) -> int:
         """Number of steps."""
@@ -66,7 +82,7 @@ class GaussianDiffusion(nn.Module):
         Its step `i` has the noise of step `times[i]` of this chain, so one network serves both:
         $\beta_i = 1 - \bar\alpha_{\tau_i} / \bar\alpha_{\tau_{i-1}}$ (Nichol and Dhariwal 2021, section 4).
         """
-        alphas_bar = self.alphas_bar[self.check_times(times)]
+        alphas_bar = self.alphas_bar[self.check_times(times, name="times")]
         if not len(times) or not (times.diff() > 0).all():
             raise ValueError(f"times must be at least one integer, each above the one before, got {times.tolist()}")
         before = torch.cat([alphas_bar.new_ones(1), alphas_bar[:-1]])
@@ -74,14 +90,14 @@ class GaussianDiffusion(nn.Module):
 
     def q_step(self, x_prev: Tensor, t: Tensor, noise: Tensor | None = None) -> Tensor:
         r"""$x_t = \sqrt{1-\beta_t}\,x_{t-1} + \sqrt{\beta_t}\,\epsilon$: one step (equation 2)."""
-        noise = like(x_prev, noise, "noise")
+        noise = noise_like(check_floats("x_prev", x_prev), noise)
         alpha, beta = self.at("alphas", t, x_prev), self.at("betas", t, x_prev)
         return alpha.sqrt() * x_prev + beta.sqrt() * noise
 
     def q_sample(self, x0: Tensor, t: Tensor, noise: Tensor | None = None) -> Tensor:
         r"""$x_t = \sqrt{\bar\alpha_t}\,x_0 + \sqrt{1-\bar\alpha_t}\,\epsilon$: all steps at once (equation 4)."""
-        signal, spread = self.signal_and_spread(t, x0)
-        return signal * x0 + spread * like(x0, noise, "noise")
+        signal, spread = self.signal_and_spread(t, check_floats("x0", x0))
+        return signal * x0 + spread * noise_like(x0, noise)
 
     def q_posterior(self, x0: Tensor, xt: Tensor, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         r"""$q(x_{t-1} \mid x_t, x_0) = \mathcal N(\tilde\mu_t, \tilde\beta_t I)$ (equations 6 and 7).
@@ -90,7 +106,7 @@ class GaussianDiffusion(nn.Module):
             The mean, shaped as `x0`; the variance (B, 1, ...), 0 at the first step; its logarithm, which at the
             first step is that of the second.
         """
-        like(x0, xt, "xt")
+        check_floats("xt", xt, like=check_floats("x0", x0))
         t = self.check_times(t, x0)
         of_x0, of_xt, variance, log_variance = (
             shaped(table[t], x0)
@@ -105,35 +121,36 @@ class GaussianDiffusion(nn.Module):
 
     def x0_from_eps(self, xt: Tensor, t: Tensor, eps: Tensor) -> Tensor:
         r"""$x_0 = (x_t - \sqrt{1-\bar\alpha_t}\,\epsilon) / \sqrt{\bar\alpha_t}$."""
-        signal, spread = self.signal_and_spread(t, xt)
-        return (xt - spread * like(xt, eps, "eps")) / signal
+        signal, spread = self.signal_and_spread(t, check_floats("xt", xt))
+        return (xt - spread * check_floats("eps", eps, like=xt)) / signal
 
     def eps_from_x0(self, xt: Tensor, t: Tensor, x0: Tensor) -> Tensor:
         r"""$\epsilon = (x_t - \sqrt{\bar\alpha_t}\,x_0) / \sqrt{1-\bar\alpha_t}$."""
-        signal, spread = self.signal_and_spread(t, xt)
-        return (xt - signal * like(xt, x0, "x0")) / spread
+        signal, spread = self.signal_and_spread(t, check_floats("xt", xt))
+        return (xt - signal * check_floats("x0", x0, like=xt)) / spread
 
     def v_from_x0_eps(self, x0: Tensor, t: Tensor, eps: Tensor) -> Tensor:
         r"""$v = \sqrt{\bar\alpha_t}\,\epsilon - \sqrt{1-\bar\alpha_t}\,x_0$.
 
         Salimans and Ho, "Progressive Distillation", ICLR 2022 (arXiv:2202.00512), appendix D.
         """
-        signal, spread = self.signal_and_spread(t, x0)
-        return signal * like(x0, eps, "eps") - spread * x0
+        signal, spread = self.signal_and_spread(t, check_floats("x0", x0))
+        return signal * check_floats("eps", eps, like=x0) - spread * x0
 
     def x0_from_v(self, xt: Tensor, t: Tensor, v: Tensor) -> Tensor:
         r"""$x_0 = \sqrt{\bar\alpha_t}\,x_t - \sqrt{1-\bar\alpha_t}\,v$."""
-        signal, spread = self.signal_and_spread(t, xt)
-        return signal * xt - spread * like(xt, v, "v")
+        signal, spread = self.signal_and_spread(t, check_floats("xt", xt))
+        return signal * xt - spread * check_floats("v", v, like=xt)
 
     def eps_from_v(self, xt: Tensor, t: Tensor, v: Tensor) -> Tensor:
         r"""$\epsilon = \sqrt{1-\bar\alpha_t}\,x_t + \sqrt{\bar\alpha_t}\,v$."""
-        signal, spread = self.signal_and_spread(t, xt)
-        return spread * xt + signal * like(xt, v, "v")
+        signal, spread = self.signal_and_spread(t, check_floats("xt", xt))
+        return spread * xt + signal * check_floats("v", v, like=xt)
 
     def score_from_eps(self, t: Tensor, eps: Tensor) -> Tensor:
         r"""$\nabla_{x_t} \log q(x_t \mid x_0) = -\epsilon / \sqrt{1-\bar\alpha_t}$."""
-        return -eps / self.signal_and_spread(t, eps)[1]
+        _, spread = self.signal_and_spread(t, check_floats("eps", eps))
+        return -eps / spread
 
     def snr(self, t: Tensor) -> Tensor:
         r"""Signal-to-noise ratio $\bar\alpha_t / (1-\bar\alpha_t)$ (B,), in the type of the buffers."""
@@ -142,26 +159,23 @@ class GaussianDiffusion(nn.Module):
 
     def signal_and_spread(self, t: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
         r"""$\sqrt{\bar\alpha_t}$ and $\sqrt{1-\bar\alpha_t}$, shaped to multiply `x`."""
-        alpha_bar = self.alphas_bar[self.check_times(t, x)]
+        alpha_bar = self.alphas_bar[self.check_times(t, check_floats("x", x))]
         return shaped(alpha_bar.sqrt(), x), shaped((1 - alpha_bar).sqrt(), x)
 
     def at(self, name: str, t: Tensor, x: Tensor) -> Tensor:
         """Entries `t` of a table, (B, 1, ...), in the type of `x`."""
-        return shaped(getattr(self, name)[self.check_times(t, x)], x)
+        check_option("name", name, tuple(self._buffers))
+        return shaped(getattr(self, name)[self.check_times(t, check_floats("x", x))], x)
 
-    def check_times(self, t: Tensor, x: Tensor | None = None) -> Tensor:
-        """`t` itself, after checking that it holds times of the schedule, one for each image of `x`.
-
-        The values are not looked at while compiling.
-        """
-        if t.ndim != 1 or t.is_floating_point() or t.dtype == torch.bool:
-            raise ValueError(f"t must be integers (B,), got {t.dtype} {tuple(t.shape)}")
-        if x is not None and (x.ndim < 1 or len(x) != len(t) or not x.is_floating_point()):
-            raise ValueError(f"images must be floating point ({len(t)}, ...) as t, got {x.dtype} {tuple(x.shape)}")
-        t = t.long()  # of 8 bits it would count as a mask
-        if not (torch.compiler.is_compiling() or t.is_meta) and ((t < 0) | (t >= self.T)).any():
-            raise ValueError(f"t must lie between 0 and {self.T - 1}, got values from {t.min()} to {t.max()}")
-        return t
+    def check_times(self, t: Tensor, x: Tensor | None = None, name: str = "t") -> Tensor:
+        """`t` as int64, after checking that it holds times of the schedule (B,), one for each image of `x` (B, ...)."""
+        times = check_integers(name, t, 0, self.T - 1)
+        if times.ndim != 1:
+            raise ValueError(f"{name} must be integers (B,), got {described(t)}")
+        if x is not None and (x.ndim < 1 or len(x) != len(times)):
+            wanted, got = f"({len(times)}, ...), one image for each time of {name}", tuple(x.shape)
+            raise ValueError(f"images must be {wanted}, got {got}")
+        return times
 
 
 def shaped(values: Tensor, x: Tensor) -> Tensor:
@@ -180,12 +194,28 @@ def gaussian(
     return torch.randn(shape, generator=generator, device=source, dtype=dtype).to(device)
 
 
-def like(x: Tensor, other: Tensor | None, name: str) -> Tensor:
-    """`other`, after checking that it has the shape of `x`; fresh Gaussian noise where it is None."""
-    if not x.is_floating_point():
-        raise ValueError(f"images must be floating point, got {x.dtype} {tuple(x.shape)}")
-    if other is None:
+def wide(x: Tensor) -> Tensor:
+    """`x`, in float32 where it is narrower: a walk adds up many small steps."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+def noise_like(x: Tensor, noise: Tensor | None, name: str = "noise") -> Tensor:
+    """`noise`, after checking that it is finite and has the shape of `x`; drawn from N(0, I) where None."""
+    if noise is None:
         return torch.randn_like(x)
-    if other.shape != x.shape:
-        raise ValueError(f"{name} must have the shape of the images, {tuple(x.shape)}, got {tuple(other.shape)}")
-    return other
+    check_finite(name, check_floats(name, noise, like=x))
+    return noise
+
+
+def check_shape(shape: tuple[int, ...]) -> None:
+    """Raises `ValueError` unless `shape` is one of images, (B, ...)."""
+    if not isinstance(shape, Sequence) or isinstance(shape, str) or not shape:
+        raise ValueError(f"shape must be (B, ...), got {shape!r}")
+    for size in shape:
+        check_count(0, **{"each of shape": size})
+
+
+def check_process(process: GaussianDiffusion) -> None:
+    """Raises `ValueError` unless `process` is one."""
+    if not isinstance(process, GaussianDiffusion):
+        raise ValueError(f"process must be a GaussianDiffusion, got {described(process)}")

@@ -14,9 +14,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from lib.checks import check_count
-from lib.diffusion.ddpm import Model, answer, check_values
-from lib.diffusion.process import GaussianDiffusion, gaussian, like, shaped
+from lib.checks import check_count, check_finite, check_floats, check_number, described, readable
+from lib.diffusion.denoiser import Model, answer, check_model, wraps
+from lib.diffusion.process import GaussianDiffusion, check_process, gaussian, noise_like, shaped, wide
 
 Score = Callable[[Tensor, Tensor], Tensor]
 
@@ -36,6 +36,8 @@ class GaussianMixture:
     """
 
     def __init__(self, weights: Tensor, means: Tensor, stds: Tensor):
+        for name, part in (("weights", weights), ("means", means), ("stds", stds)):
+            check_finite(name, check_floats(name, part))
         if means.ndim != 2 or weights.shape != means.shape[:1] or stds.shape != weights.shape or not len(weights):
             got = [tuple(part.shape) for part in (weights, means, stds)]
             raise ValueError(f"weights, means and stds must be (K,), (K, D) and (K,), got {got}")
@@ -64,11 +66,13 @@ class GaussianMixture:
 
     def denoise(self, x: Tensor, sigma: Tensor) -> Tensor:
         r"""$E[x \mid \tilde x] = \tilde x + \sigma^2\,\nabla \log p_\sigma(\tilde x)$ (Tweedie's formula)."""
-        return x + shaped(sigma, x) ** 2 * self.score(x, sigma)
+        score = self.score(x, sigma)
+        return x + shaped(sigma, x) ** 2 * score
 
     def sample(self, count: int, sigma: float = 0.0, generator: torch.Generator | None = None) -> Tensor:
         r"""`count` draws of $\tilde x$, (count, D), on the device and in the type of the means."""
         check_count(count=count)
+        check_number(0, sigma=sigma)
         source = generator.device if generator is not None else self.means.device
         which = torch.multinomial(self.weights.to(source), count, replacement=True, generator=generator)
         noise = gaussian((count, self.means.shape[1]), generator, self.means.device, self.means.dtype)
@@ -77,11 +81,13 @@ class GaussianMixture:
 
     def variances(self, x: Tensor, sigma: Tensor) -> Tensor:
         """Of each component at each level, (B, K); a `ValueError` where a component would be a bare point."""
+        check_floats("x", x)
+        check_floats("sigma", sigma)
         if x.ndim != 2 or x.shape[1] != self.means.shape[1] or sigma.shape != x.shape[:1]:
             wanted = f"(B, {self.means.shape[1]}) and (B,)"
             raise ValueError(f"x and sigma must be {wanted}, got {tuple(x.shape)} and {tuple(sigma.shape)}")
         variance = self.stds.to(x) ** 2 + shaped(sigma, x) ** 2
-        if not ((variance > 0).all() and (sigma >= 0).all()):
+        if readable(sigma) and not ((variance > 0).all() and (sigma >= 0).all()):
             raise ValueError("sigma must be at least 0, and above 0 where a component is a single point")
         return variance
 
@@ -89,6 +95,7 @@ class GaussianMixture:
 def noise_levels(largest: float, smallest: float, count: int) -> Tensor:
     r"""$\sigma_1 > \dots > \sigma_L$, each the same multiple of the one before (section 4.1): (count,), float64."""
     check_count(2, count=count)
+    check_number(largest=largest, smallest=smallest)
     if not (0 < smallest < largest < math.inf):
         raise ValueError(f"levels must fall and be positive, got largest={largest!r} and smallest={smallest!r}")
     return torch.logspace(math.log10(largest), math.log10(smallest), count, dtype=torch.float64)
@@ -100,9 +107,12 @@ def score_matching(score: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     Hyvärinen, "Estimation of Non-Normalized Statistical Models by Score Matching", JMLR 2005. The trace costs one
     backward pass for each of the D numbers of a point.
     """
+    check_model(score, "score")
+    if check_floats("x", x).ndim != 2:
+        raise ValueError(f"x must be (B, D), got {described(x)}")
     with torch.enable_grad():
         x = x.detach().requires_grad_()
-        found = like(x, score(x), "the score")
+        found = check_floats("the score", score(x), like=x)
         slopes = [torch.autograd.grad(column.sum(), x, create_graph=True)[0] for column in found.unbind(1)]
     trace = sum(slope[:, i] for i, slope in enumerate(slopes))
     return trace + 0.5 * found.square().sum(1)
@@ -121,9 +131,10 @@ def denoising_score_matching(
         sigma: the level of each (B,), above 0.
         noise: $\epsilon$, shaped as `x0`; drawn from N(0, I) where None.
     """
-    check_values(x0)
+    check_model(score, "score")
+    check_finite("x0", check_floats("x0", x0))
     check_levels(x0, sigma)
-    noise, level = like(x0, noise, "noise"), shaped(sigma, x0)
+    noise, level = noise_like(x0, noise), shaped(sigma, x0)
     error = answer(score, x0 + level * noise, sigma.to(x0)) + noise / level
     return 0.5 * ((level if weighted else 1) * error).square().flatten(1).sum(1)
 
@@ -138,8 +149,11 @@ def langevin(
     every device.
     """
     check_count(steps=steps)
-    if not (0 < step < math.inf and 0 <= sigma < math.inf):
-        raise ValueError(f"step must be above 0 and sigma at least 0, got step={step!r} and sigma={sigma!r}")
+    check_number(above=0, step=step)
+    check_number(0, sigma=sigma)
+    check_finite("x", check_floats("x", x))
+    check_model(score, "score")
+    x = wide(x)
     levels = torch.full((len(x),), sigma, device=x.device, dtype=x.dtype)
     for _ in range(steps):
         z = gaussian(x.shape, generator, x.device, x.dtype)
@@ -164,7 +178,8 @@ def annealed_langevin(
     Raises:
         ValueError: for levels that do not fall or are not positive, a step not above 0, steps below 1.
     """
-    sigmas = levels.tolist()
+    check_number(above=0, step=step)
+    sigmas = check_floats("levels", levels).tolist()
     if levels.ndim != 1 or not sigmas or not sigmas[-1] > 0 or not (levels.diff() < 0).all():
         raise ValueError(f"levels must be positive and fall, (L,), got {sigmas}")
     states = []
@@ -176,18 +191,21 @@ def annealed_langevin(
 
 def process_levels(process: GaussianDiffusion) -> Tensor:
     r"""$\sigma_t = \sqrt{(1-\bar\alpha_t)/\bar\alpha_t}$: the noise in $x_t/\sqrt{\bar\alpha_t}$, rising, (T,)."""
+    check_process(process)
     return ((1 - process.alphas_bar) / process.alphas_bar).sqrt()
 
 
 def eps_from_score(score: Score, process: GaussianDiffusion) -> Model:
     r"""$\epsilon(x_t, t) = -\sigma_t\,s(x_t/\sqrt{\bar\alpha_t}, \sigma_t)$: a score for a diffusion's samplers."""
+    check_model(score, "score")
+    check_process(process)
 
     def eps(xt: Tensor, t: Tensor) -> Tensor:
         signal, spread = process.signal_and_spread(t, xt)
         sigma = (spread / signal).flatten()
         return -shaped(sigma, xt) * answer(score, xt / signal, sigma)
 
-    return eps
+    return wraps(eps, score)
 
 
 def score_from_eps(model: Model, process: GaussianDiffusion) -> Score:
@@ -196,24 +214,25 @@ def score_from_eps(model: Model, process: GaussianDiffusion) -> Score:
     $t$ is the time whose $\sigma_t$ is nearest to `sigma`, as a ratio; the points are scaled by the $\bar\alpha$ that
     belongs to `sigma` itself. `sigma` must lie within the levels of the process, to 1 %.
     """
+    check_model(model)
     logs = process_levels(process).log()
 
     def score(x: Tensor, sigma: Tensor) -> Tensor:
         check_levels(x, sigma)
         wanted = sigma.to(logs).log()
-        if not ((wanted > logs[0] - 0.01) & (wanted < logs[-1] + 0.01)).all():
+        if readable(wanted) and not ((wanted > logs[0] - 0.01) & (wanted < logs[-1] + 0.01)).all():
             low, high = logs[[0, -1]].exp().tolist()
             raise ValueError(f"sigma must lie between {low:.4g} and {high:.4g}, got {sigma.tolist()}")
         t = (wanted[:, None] - logs).abs().argmin(1)
         level = shaped(sigma, x)
         return -answer(model, x / (1 + level**2).sqrt(), t) / level
 
-    return score
+    return wraps(score, model)
 
 
 def check_levels(x: Tensor, sigma: Tensor) -> None:
     """Raises `ValueError` unless `sigma` (B,) holds a positive noise level for each of `x` (B, ...)."""
-    if sigma.shape != x.shape[:1] or not sigma.is_floating_point():
-        raise ValueError(f"sigma must be floating point ({len(x)},), got {sigma.dtype} {tuple(sigma.shape)}")
-    if not (torch.compiler.is_compiling() or sigma.is_meta or ((sigma > 0) & sigma.isfinite()).all()):
+    if check_floats("sigma", sigma).shape != check_floats("x", x).shape[:1]:
+        raise ValueError(f"sigma must be floating point ({len(x)},), got {described(sigma)}")
+    if readable(sigma) and not ((sigma > 0) & sigma.isfinite()).all():
         raise ValueError(f"sigma must be above 0 and finite, got values from {sigma.min():g} to {sigma.max():g}")

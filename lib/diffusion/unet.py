@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lib.checks import check_count
+from lib.checks import check_count, check_integers, check_number, described
 
 
 class UNet2015(nn.Module):
@@ -76,6 +76,9 @@ def timestep_embedding(t: Tensor, dim: int) -> Tensor:
 
     As in Vaswani et al. (2017), section 3.5, except that all sines come first and the last frequency is 1/10000.
     """
+    check_time_channels(dim, "dim")
+    if not isinstance(t, Tensor) or t.ndim != 1 or t.is_complex() or t.dtype == torch.bool:
+        raise ValueError(f"t must be times (B,), got {described(t)}")
     half = dim // 2
     steps = torch.arange(half, device=t.device, dtype=torch.float32)
     frequencies = torch.exp(-math.log(10000) * steps / (half - 1))
@@ -83,19 +86,30 @@ def timestep_embedding(t: Tensor, dim: int) -> Tensor:
     return torch.cat([angles.sin(), angles.cos()], dim=1)
 
 
-def check_labels(labels: Tensor, least: int = 0, most: int | None = None) -> None:
-    """Raises `ValueError` unless `labels` are integers (B,) of at least `least` and, where given, at most `most`.
+def check_labels(labels: Tensor, least: int = 0, most: int | None = None, name: str = "labels") -> Tensor:
+    """`labels` as int64: integers (B,) of at least `least` and, where given, at most `most`; else `ValueError`.
 
-    Their values are not looked at while compiling.
+    Their values are looked at only where that costs no waiting for a device, and not while compiling.
     """
-    if labels.ndim != 1 or labels.is_floating_point():
-        raise ValueError(f"labels must be integers (B,), got {labels.dtype} {tuple(labels.shape)}")
-    if torch.compiler.is_compiling() or labels.is_meta:
-        return
-    outside = labels < least if most is None else (labels < least) | (labels > most)
-    if outside.any():
-        wanted = f"be at least {least}" if most is None else f"lie between {least} and {most}"
-        raise ValueError(f"labels must {wanted}, got {labels.tolist()}")
+    checked = check_integers(name, labels, least, most)
+    if checked.ndim != 1:
+        raise ValueError(f"{name} must be integers (B,), got {described(labels)}")
+    return checked
+
+
+def check_time_channels(ch: int, name: str = "ch") -> None:
+    """Raises `ValueError` unless `ch` is a length for `timestep_embedding`."""
+    check_count(**{name: ch})
+    if ch < 4 or ch % 2:
+        raise ValueError(f"{name} must be even and at least 4, for the sines and cosines of the time, got {ch}")
+
+
+def check_widths(ch_mult: Sequence[int]) -> None:
+    """Raises `ValueError` unless `ch_mult` holds a count for each of one or more levels."""
+    if not isinstance(ch_mult, Sequence) or isinstance(ch_mult, str) or not ch_mult:
+        raise ValueError(f"ch_mult must hold an integer for each level, got {ch_mult!r}")
+    for mult in ch_mult:
+        check_count(**{"each of ch_mult": mult})
 
 
 def group_norm(channels: int) -> nn.GroupNorm:
@@ -133,6 +147,9 @@ class ResnetBlock(nn.Module):
         norm: Callable[[int], nn.Module] = group_norm,
     ):
         super().__init__()
+        check_count(in_channels=in_channels, out_channels=out_channels)
+        check_count(0, temb_channels=temb_channels)
+        check_number(0, 1, dropout=dropout)
         self.norm1 = norm(in_channels)
         self.conv1 = nn.Conv2d(in_channels, out_channels, kernel_size=3, padding=1)
         if temb_channels:
@@ -254,11 +271,10 @@ class UNet(nn.Module):
         super().__init__()
         check_count(in_channels=in_channels, out_channels=out_channels, ch=ch, num_res_blocks=num_res_blocks)
         check_count(0, num_classes=num_classes)
-        check_count(resolution=resolution, patch=patch, **{"length of ch_mult": len(ch_mult)})
-        for mult in ch_mult:
-            check_count(**{"each of ch_mult": mult})
-        if ch < 4 or ch % 2:
-            raise ValueError(f"ch must be even and at least 4, for the sines and cosines of the time, got {ch}")
+        check_count(resolution=resolution, patch=patch)
+        check_number(0, 1, dropout=dropout)
+        check_time_channels(ch)
+        check_widths(ch_mult)
         self.in_channels, self.ch, self.patch, levels = in_channels, ch, patch, len(ch_mult)
         self.multiple = patch * 2 ** (levels - 1)
         temb_ch, widths = 4 * ch, [ch * mult for mult in ch_mult]
@@ -352,8 +368,8 @@ class UNet(nn.Module):
         """The vectors (B, 4 ch) of classes (B,), zeros for -1; as many as there are times `t`."""
         if self.label_emb is None:
             raise ValueError("labels were given to a network without classes: its num_classes is 0")
-        check_labels(labels, -1, self.label_emb.num_embeddings - 1)
-        if len(labels) != len(t):
+        labels = check_labels(labels, -1, self.label_emb.num_embeddings - 1)
+        if labels.shape != t.shape:
             raise ValueError(f"labels must be {len(t)}, one for each image, got {len(labels)}")
         return self.label_emb(labels.clamp(min=0)) * (labels >= 0)[:, None]
 

@@ -726,9 +726,9 @@ def test_unknown_options_are_named():
         with pytest.raises(ValueError, match="target must be one of eps, x0, v, got 'noise'"):
             call()
             pytest.fail(f"{name} took it")
-    for name, call in doors(short(), x, variance="learned").items():
+    for name, call in doors(short(), x, variance="medium").items():
         if name not in ("simple_loss", "predict_x0"):
-            with pytest.raises(ValueError, match="variance must be one of small, large, got 'learned'"):
+            with pytest.raises(ValueError, match="variance must be one of small, large, learned, got 'medium'"):
                 call()
                 pytest.fail(f"{name} took it")
 
@@ -738,7 +738,7 @@ def test_an_answer_of_another_shape_is_named(shape):
     def answer(x, t):
         return torch.zeros(shape)
 
-    message = r"the model's answer must have the shape of the images, \(2, 1, 4, 4\), got"
+    message = r"the model's answer must have the shape \(2, 1, 4, 4\), got"
     for name, call in doors(short(), torch.zeros(2, 1, 4, 4), answer).items():
         with pytest.raises(ValueError, match=message):
             call()
@@ -749,7 +749,7 @@ def test_an_answer_of_another_shape_is_named(shape):
 def test_images_that_are_not_finite_are_named(value):
     x0 = torch.zeros(2, 1, 4, 4)
     x0[1, 0, 2, 3] = value
-    with pytest.raises(ValueError, match=r"x0 must be finite and lie in \[-inf, inf\], got values from"):
+    with pytest.raises(ValueError, match=r"x0 must be finite, got values from"):
         simple_loss(wavy, short(), x0)
     with pytest.raises(ValueError, match=r"x0 must be finite and lie in \[-1, 1\], got values from"):
         vlb_terms(wavy, short(), x0)
@@ -768,7 +768,7 @@ def test_integer_images_are_named():
     x = torch.zeros(2, 1, 4, 4, dtype=torch.uint8)
     for name, call in doors(short(), x).items():
         if name not in ("sample", "trajectory"):
-            with pytest.raises(ValueError, match=r"images must be floating point.*, got torch.uint8"):
+            with pytest.raises(ValueError, match=r"must be a floating-point tensor, got torch.uint8"):
                 call()
                 pytest.fail(f"{name} took it")
 
@@ -783,7 +783,7 @@ def test_bad_times_are_named(t):
 
 def test_noise_of_another_shape_is_named():
     x, noise, t = torch.zeros(2, 1, 4, 4), torch.zeros(2, 1, 4, 3), torch.tensor([0, 1])
-    message = r"noise must have the shape of the images, \(2, 1, 4, 4\), got \(2, 1, 4, 3\)"
+    message = r"noise must have the shape \(2, 1, 4, 4\), got \(2, 1, 4, 3\)"
     calls = [
         lambda: simple_loss(wavy, short(), x, t, noise),
         lambda: p_sample(wavy, short(), x, t, noise),

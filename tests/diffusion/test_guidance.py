@@ -162,15 +162,15 @@ def test_a_network_with_classes_is_guided_and_learns_from_dropped_labels():
 
 def test_wrong_labels_are_named():
     model, _ = mixture(PROCESSES["linear"])
-    with pytest.raises(ValueError, match=r"labels must be at least 0, got \[0, -1\]"):
+    with pytest.raises(ValueError, match=r"labels must be at least 0, got values from -1 to 0"):
         classifier_free(model, torch.tensor([0, -1]))
-    with pytest.raises(ValueError, match="labels must be integers"):
+    with pytest.raises(ValueError, match="labels must be a tensor of integers"):
         classifier_free(model, torch.zeros(2))
-    with pytest.raises(ValueError, match=r"instead must be integers \(2,\), one for each label"):
+    with pytest.raises(ValueError, match=r"instead must be \(2,\), one for each label"):
         classifier_free(model, torch.zeros(2).long(), instead=torch.zeros(1).long())
     with pytest.raises(ValueError, match="labels must be one for each of the 3 images, got 2"):
         classifier_free(model, torch.zeros(2).long())(torch.zeros(3, 1), torch.zeros(3).long())
-    with pytest.raises(ValueError, match=r"share must lie in \[0, 1\], got 2"):
+    with pytest.raises(ValueError, match=r"share must be a finite number, at least 0 and at most 1, got 2"):
         drop_labels(torch.zeros(2).long(), 2)
 
 
@@ -255,15 +255,15 @@ def test_an_image_is_its_own_likeness_and_style_forgets_the_place():
 
 def test_wrong_wishes_and_encoders_are_named():
     net, x, t = EncoderUNet(10), torch.zeros(2, 1, 28, 28), torch.zeros(2).long()
-    with pytest.raises(ValueError, match=r"labels must be at least 0, got \[0, -1\]"):
+    with pytest.raises(ValueError, match=r"labels must be at least 0, got values from -1 to 0"):
         towards_class(net, torch.tensor([0, -1]))
-    with pytest.raises(ValueError, match=r"labels must be integers \(B,\)"):
+    with pytest.raises(ValueError, match=r"labels must be a tensor of integers"):
         towards_class(net, torch.zeros(2))
-    with pytest.raises(ValueError, match=r"labels must lie between 0 and 9, got \[3, 10\]"):
+    with pytest.raises(ValueError, match=r"labels must be between 0 and 9, got values from 3 to 10"):
         towards_class(net, torch.tensor([3, 10]))(x, t)
     with pytest.raises(ValueError, match="labels must be one for each of the 2 images, got 1"):
         towards_class(net, torch.tensor([3]))(x, t)
-    with pytest.raises(ValueError, match="noise must have the shape of the images"):
+    with pytest.raises(ValueError, match="noise must have the shape"):
         towards_image(net, PROCESSES["linear"], x, x[:1])
     with pytest.raises(
         ValueError, match=r"xt and t must be \(B, 1, 28, 28\) and \(B,\), got \(2, 1, 14, 14\) and \(2,\)"

@@ -99,5 +99,5 @@ def test_bad_input_is_named():
         learned_mean_variance(x0, process, x0, t)
     with pytest.raises(ValueError, match=r"^x0 must be finite"):
         hybrid_loss(lambda xt, t: reference("model_out"), process, 2 + x0, t)
-    with pytest.raises(ValueError, match=r"^t must lie"):
+    with pytest.raises(ValueError, match=r"^t must be between"):
         hybrid_loss(lambda xt, t: reference("model_out"), process, x0, t + 1000)

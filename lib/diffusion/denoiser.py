@@ -1,0 +1,196 @@
+r"""What a model's answer says: the image $\hat x_0$ and the noise $\hat\epsilon$ in $x_t$, and how sure a step back is.
+
+Every loss and every sampler asks its model here, whatever that model predicts. Ho, Jain and Abbeel (arXiv:2006.11239),
+section 3.2, for "eps" and "x0"; Salimans and Ho (arXiv:2202.00512), appendix D, for "v"; Nichol and Dhariwal
+(arXiv:2102.09672), section 3.1, for a variance that is learned.
+"""
+
+import functools
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from lib.checks import check_floats, check_option, described
+from lib.diffusion.process import GaussianDiffusion, check_process
+
+Model = Callable[[Tensor, Tensor], Tensor]
+TARGETS = ("eps", "x0", "v")
+VARIANCES = ("small", "large", "learned")
+
+
+class Prediction:
+    r"""An answer for $x_t = \text{signal}\,x_0 + \text{spread}\,\epsilon$, read as image and as noise.
+
+    Args:
+        answer: what the model says, shaped as `xt`.
+        xt: images (B, ...).
+        signal, spread: numbers, or (B, 1, ...).
+        target: what the model predicts, "eps", "x0" or "v".
+        clip: keep the image in [-1, 1].
+
+    Attributes:
+        x0: the image $\hat x_0$, shaped as `xt`. From "v" it comes without a division by a signal close to 0.
+    """
+
+    def __init__(self, answer: Tensor, xt: Tensor, signal, spread, target: str = "eps", clip: bool = True):
+        if target == "eps":
+            x0 = (xt - spread * answer) / signal
+        elif target == "v":
+            x0 = signal * xt - spread * answer
+        else:
+            x0 = answer
+        self.x0 = x0.clamp(-1, 1) if clip else x0
+        self.answer, self.xt, self.signal, self.spread, self.target, self.clip = (
+            answer,
+            xt,
+            signal,
+            spread,
+            target,
+            clip,
+        )
+
+    @property
+    def eps(self) -> Tensor:
+        r"""The noise $\hat\epsilon$ that belongs to `x0`, shaped as `xt`."""
+        if self.clip or self.target == "x0":
+            return (self.xt - self.signal * self.x0) / self.spread
+        return self.answer if self.target == "eps" else self.spread * self.xt + self.signal * self.answer
+
+
+class Denoiser:
+    r"""A model together with how its answers are to be read.
+
+    Args:
+        model: images (B, ...) and times (B,) to an answer shaped as the images; with a learned variance to twice their
+            channels, first what is predicted, then $v$, a number for each pixel.
+        process: whose noise is in the images.
+        target: what the model predicts, "eps", "x0" or "v".
+        variance: of $p_\theta(x_{t-1} \mid x_t)$: "small" is $\tilde\beta_t$, "large" is $\beta_t$, "learned" lies
+            between them (`learned_log_variance`).
+        clip: keep the image in [-1, 1].
+
+    Raises:
+        ValueError: for an unknown option, a model that cannot be called, and what is no process.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        process: GaussianDiffusion,
+        target: str = "eps",
+        variance: str = "small",
+        clip: bool = True,
+    ):
+        check_option("target", target, TARGETS)
+        check_option("variance", variance, VARIANCES)
+        check_model(model)
+        check_process(process)
+        self.model, self.process, self.target, self.variance, self.clip = model, process, target, variance, clip
+
+    def answer(self, xt: Tensor, t: Tensor) -> tuple[Tensor, Tensor | None]:
+        """What the model predicts for `xt`, shaped as it, and the $v$ of a learned variance, else None."""
+        if self.variance != "learned":
+            return answer(self.model, xt, t), None
+        predicted, v = answer(self.model, xt, t, parts=2).chunk(2, dim=1)
+        return predicted, v
+
+    def __call__(self, xt: Tensor, t: Tensor) -> Prediction:
+        """Image and noise in `xt` (B, ...) at times (B,)."""
+        signal, spread = self.process.signal_and_spread(t, check_floats("xt", xt))
+        return Prediction(self.answer(xt, t)[0], xt, signal, spread, self.target, self.clip)
+
+    def step_back(self, xt: Tensor, t: Tensor, numbers: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        r"""Mean and log variance of $p_\theta(x_{t-1} \mid x_t)$, and $\hat x_0$; with the `numbers` at `t`.
+
+        The mean is that of $q(x_{t-1} \mid x_t, \hat x_0)$.
+        """
+        signal, spread, of_x0, of_xt, smallest, largest = numbers
+        predicted, v = self.answer(xt, t)
+        x0 = Prediction(predicted, xt, signal, spread, self.target, self.clip).x0
+        if v is not None:
+            log_variance = learned_log_variance(v, smallest, largest)
+        else:
+            log_variance = smallest if self.variance == "small" else largest
+        return of_x0 * x0 + of_xt * xt, log_variance, x0
+
+    def numbers(self, t: Tensor, dtype: torch.dtype) -> Tensor:
+        r"""What `step_back` needs to know of times `t` (n,): (6, n), in the type of the images.
+
+        $\sqrt{\bar\alpha_t}$ and $\sqrt{1-\bar\alpha_t}$; the factors of $x_0$ and of $x_t$ in $\tilde\mu_t$ (equation
+        7 of DDPM); $\log\tilde\beta_t$ and $\log\beta_t$. In place of $\log 0$ at the first step stands
+        $\log\tilde\beta_2$, and so it does for $\log\beta_1$, unless the variance is learned.
+        """
+        process, alpha_bar = self.process, self.process.alphas_bar[t]
+        smallest, largest = process.posterior_log_variance[t].to(dtype), process.betas[t].to(dtype).log()
+        if self.variance != "learned":
+            largest = torch.where(t == 0, smallest, largest)
+        factors = alpha_bar.sqrt(), (1 - alpha_bar).sqrt(), process.posterior_mean_x0[t], process.posterior_mean_xt[t]
+        return torch.stack([*(factor.to(dtype) for factor in factors), smallest, largest])
+
+
+def learned_log_variance(v: Tensor, smallest: Tensor, largest: Tensor) -> Tensor:
+    r"""Equation (15) of improved DDPM, with the fraction $(v + 1)/2$ of the way from $\log\tilde\beta$ to $\log\beta$.
+
+    $v$ from -1, for the smallest, to 1, for the largest, is not clamped.
+    """
+    share = (v + 1) / 2
+    return share * largest + (1 - share) * smallest
+
+
+def answer(model: Callable[..., Tensor], xt: Tensor, t: Tensor, *condition, parts: int = 1) -> Tensor:
+    """What the model says of `xt`, as `ask` gets it, with `parts` times the channels of `xt`; else `ValueError`."""
+    out = ask(model, xt, t, *condition)
+    wanted = xt.shape if parts == 1 else (xt.shape[0], parts * xt.shape[1], *xt.shape[2:])
+    if out.shape != wanted:
+        raise ValueError(f"the model's answer must have the shape {tuple(wanted)}, got {tuple(out.shape)}")
+    return out
+
+
+def ask(model: Callable[..., Tensor], xt: Tensor, t: Tensor, *condition) -> Tensor:
+    """What the model says of `xt`, in the type of `xt`; a network is asked in the type of its own parameters.
+
+    What is no network is asked as it is, and may answer in a wider type. Raises `ValueError` where the answer is no
+    floating-point tensor, as when the model forgets to return.
+    """
+    check_model(model)
+    inside = parameter_type(model)
+    out = check_floats("the model's answer", model(xt if inside is None else xt.to(inside), t, *condition))
+    return out.to(torch.promote_types(out.dtype, xt.dtype) if inside is None else xt.dtype)
+
+
+def parameter_type(model: Model) -> torch.dtype | None:
+    """Of the numbers in a network, also one behind `functools.partial` or a method of one; None for other models."""
+    while isinstance(model, functools.partial):
+        model = model.func
+    network = getattr(model, "__self__", model)
+    if not isinstance(network, nn.Module):
+        return None
+    for parameter in network.parameters():
+        if parameter.is_floating_point():
+            return parameter.dtype
+    return None
+
+
+def wraps(guided: Model, model: Callable) -> Model:
+    """`guided` itself, which carries `model` as what stands behind it, so that its mode can be seen."""
+    return functools.update_wrapper(guided, model, assigned=(), updated=())
+
+
+def check_model(model: Callable, name: str = "model") -> None:
+    """Raises `ValueError` unless `model` can be called."""
+    if not callable(model):
+        raise ValueError(f"{name} must be callable, got {described(model)}")
+
+
+def check_eval(model: Callable) -> None:
+    """Raises `ValueError` for a network in training mode, also behind wrappers: dropout would spoil the walk."""
+    check_model(model)
+    inside: object = model
+    while inside is not None:
+        if getattr(inside, "training", False):
+            raise ValueError("model must be in eval mode to sample, call model.eval() first")
+        if isinstance(inside, functools.partial):
+            inside = inside.func
+        else:
+            inside = getattr(inside, "__wrapped__", None) or getattr(inside, "__self__", None)
