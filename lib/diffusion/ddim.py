@@ -146,13 +146,12 @@ def trajectory(
     x = gaussian(shape, generator, device) if start is None else check_start(start, shape)
     before = torch.cat([visited.new_tensor([-1]), visited[:-1]])
     numbers = coefficients(process, visited.to(device), before.to(device), eta)
-    for t, (signal, spread, *after) in reversed(
-        list(zip(visited.tolist(), numbers.T.tolist()))
-    ):  # no waiting for the device on the way
+    steps_down = list(zip(visited.tolist(), numbers.T.tolist()))[::-1]  # so that nothing waits for the device below
+    for t, (signal, spread, *after) in steps_down:
         here = torch.full((len(x),), t, device=device)
         noise = gaussian(shape, generator, device, x.dtype) if eta else None
         out, _ = denoiser.answer(x, here)
-        x, x0 = move(x, out, signal, spread, *after, noise, clip, True, target)
+        x, x0 = move(x, out, signal, spread, *after, noise, clip, target=target)
         yield t, x, x0
 
 

@@ -41,14 +41,8 @@ class Prediction:
         else:
             x0 = answer
         self.x0 = x0.clamp(-1, 1) if clip else x0
-        self.answer, self.xt, self.signal, self.spread, self.target, self.clip = (
-            answer,
-            xt,
-            signal,
-            spread,
-            target,
-            clip,
-        )
+        self.answer, self.xt, self.target, self.clip = answer, xt, target, clip
+        self.signal, self.spread = signal, spread
 
     @property
     def eps(self) -> Tensor:
