@@ -151,7 +151,7 @@ def trajectory(
         here = torch.full((len(x),), t, device=device)
         noise = gaussian(shape, generator, device, x.dtype) if eta else None
         out, _ = denoiser.answer(x, here)
-        x, x0 = move(x, out, signal, spread, *after, noise, clip, target=target)
+        x, x0 = move(x, out, signal, spread, *after, noise, clip, True, target)
         yield t, x, x0
 
 
