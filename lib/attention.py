@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lib.checks import check_count
+from lib.checks import check_count, check_floats, described
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -24,12 +24,28 @@ def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> tu
 
     Returns:
         The mixed values (..., N, d_v) and the weights (..., N, M), each row of which sums to 1.
+
+    Raises:
+        ValueError: for tensors that are not floating point or do not fit.
     """
+    for name, x in (("q", q), ("k", k), ("v", v)):
+        if check_floats(name, x).ndim < 2:
+            raise ValueError(f"{name} must have shape (..., N, d), got {tuple(x.shape)}")
+    if k.shape[-1] != q.shape[-1] or v.shape[-2] != k.shape[-2]:
+        got = f"{tuple(q.shape)}, {tuple(k.shape)} and {tuple(v.shape)}"
+        raise ValueError(f"q, k and v must have shapes (..., N, d), (..., M, d) and (..., M, d_v), got {got}")
+    check_added(mask)
     scores = torch.einsum("...nd,...md->...nm", q / math.sqrt(q.shape[-1]), k)  # fewer divisions than of N×M scores
     if mask is not None:
         scores = scores + mask
     weights = scores.softmax(dim=-1)
     return torch.einsum("...nm,...md->...nd", weights, v), weights
+
+
+def check_added(mask: Tensor | None) -> None:
+    """Raises `ValueError` for a mask that cannot be added: one of True and False would count as 1 and 0."""
+    if mask is not None and (not isinstance(mask, Tensor) or not mask.is_floating_point()):
+        raise ValueError(f"mask must be floating point, what is added to the scores, got {described(mask)}")
 
 
 class Attention(nn.Module):
@@ -47,6 +63,8 @@ class Attention(nn.Module):
     def __init__(self, dim: int, num_heads: int = 8, qkv_bias: bool = True):
         super().__init__()
         check_count(dim=dim, num_heads=num_heads)
+        if not isinstance(qkv_bias, bool):
+            raise ValueError(f"qkv_bias must be True or False, got {qkv_bias!r}")
         if dim % num_heads:
             raise ValueError(f"num_heads must divide dim, got num_heads={num_heads} and dim={dim}")
         self.dim = dim
@@ -56,6 +74,7 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Mixed tokens (B, N, dim); `mask` is added to the scores and broadcasts to (B, heads, N, N)."""
+        check_added(mask)
         mixed = F.scaled_dot_product_attention(*self.heads(x), attn_mask=mask)  # (B, heads, N, dim / heads)
         return self.proj(mixed.transpose(1, 2).flatten(2))
 
@@ -65,7 +84,7 @@ class Attention(nn.Module):
 
     def heads(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values of tokens (B, N, dim), each (B, heads, N, dim / heads)."""
-        if x.ndim != 3 or x.shape[-1] != self.dim:
+        if check_floats("x", x).ndim != 3 or x.shape[-1] != self.dim:
             raise ValueError(f"x must have shape (B, N, {self.dim}), got {tuple(x.shape)}")
         qkv = self.qkv(x).unflatten(-1, (3, self.num_heads, -1))  # (B, N, 3, heads, dim / heads)
         return qkv.permute(2, 0, 3, 1, 4).unbind(0)
