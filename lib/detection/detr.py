@@ -5,15 +5,17 @@ names are those of the authors' release. Boxes are centre, width and height, in 
 """
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lib.checks import check_count
+from lib.checks import check_count, check_finite, check_floats, check_number, described
 from lib.detection.backbone import Backbone, ResNet, pad_images
-from lib.detection.boxes import box_cxcywh_to_xyxy
-from lib.detection.position import PositionEmbeddingSine
+from lib.detection.boxes import box_cxcywh_to_xyxy, wide
+from lib.detection.matching import check_outputs
+from lib.detection.position import PositionEmbeddingSine, check_mask
 from lib.detection.transformer import Transformer
 
 
@@ -22,15 +24,29 @@ class MLP(nn.Module):
 
     def __init__(self, dim: int, hidden_dim: int, out_dim: int, depth: int):
         super().__init__()
+        check_count(dim=dim, hidden_dim=hidden_dim, out_dim=out_dim, depth=depth)
         widths = [dim, *[hidden_dim] * (depth - 1), out_dim]
         self.layers = nn.ModuleList(map(nn.Linear, widths[:-1], widths[1:]))
 
     def forward(self, x: Tensor) -> Tensor:
         """The last layer's output, without ReLU."""
         *hidden, last = self.layers
+        if check_floats("x", x).shape[-1:] != (self.layers[0].in_features,):
+            raise ValueError(f"x must have shape (..., {self.layers[0].in_features}), got {tuple(x.shape)}")
         for layer in hidden:
             x = F.relu(layer(x))
         return last(x)
+
+
+def box_offsets(head: MLP, tokens: Tensor) -> Tensor:
+    """What `head` says of tokens (..., dim), before the sigmoid that makes it boxes: (..., 4), in float32 or wider.
+
+    Autocast is left here: in bfloat16 a coordinate near 1/2 moves in steps of 1/256, a quarter of a pixel in 64.
+    """
+    device = tokens.device.type
+    autocast = torch.amp.is_autocast_available(device)  # the meta device has none
+    with torch.autocast(device, enabled=False) if autocast else nullcontext():
+        return wide(head(tokens.to(head.layers[0].weight.dtype)))
 
 
 class DETR(nn.Module):
@@ -57,6 +73,11 @@ class DETR(nn.Module):
     ):
         super().__init__()
         check_count(num_classes=num_classes, num_queries=num_queries)
+        if not isinstance(transformer, Transformer):
+            raise ValueError(f"transformer must be a Transformer, got {described(transformer)}")
+        if position is not None and not isinstance(position, nn.Module):
+            raise ValueError(f"position must be a module, got {described(position)}")
+        backbone = Backbone(body)
         dim = transformer.d_model
         self.num_queries, self.num_classes = num_queries, num_classes
         self.transformer = transformer
@@ -64,7 +85,7 @@ class DETR(nn.Module):
         self.bbox_embed = MLP(dim, dim, 4, depth=3)
         self.query_embed = nn.Embedding(num_queries, dim)
         self.input_proj = nn.Conv2d(body.num_channels, dim, kernel_size=1)
-        self.backbone = nn.Sequential(Backbone(body), position or PositionEmbeddingSine(dim // 2))
+        self.backbone = nn.Sequential(backbone, PositionEmbeddingSine(dim // 2) if position is None else position)
 
     def forward(self, images: Tensor | Sequence[Tensor], mask: Tensor | None = None) -> dict:
         """What the last decoder layer finds, and under "aux_outputs" what each layer before it finds.
@@ -75,13 +96,14 @@ class DETR(nn.Module):
 
         Returns:
             "pred_logits" (B, Q, num_classes + 1), "pred_boxes" (B, Q, 4) in [0, 1], relative to the image without its
-            padding, and "aux_outputs", a list of the same two for each earlier layer.
+            padding and float32 also under autocast, and "aux_outputs", a list of the same two for each earlier layer.
         """
         features, mask, pos = self.look(images, mask)
         answers, _ = self.transformer(features, mask, self.query_embed.weight, pos)
+        boxes = box_offsets(self.bbox_embed, answers).sigmoid()
         outputs = [
             {"pred_logits": logits, "pred_boxes": boxes}
-            for logits, boxes in zip(self.class_embed(answers), self.bbox_embed(answers).sigmoid(), strict=True)
+            for logits, boxes in zip(self.class_embed(answers), boxes, strict=True)
         ]
         return {**outputs[-1], "aux_outputs": outputs[:-1]}
 
@@ -93,13 +115,17 @@ class DETR(nn.Module):
     def look(self, images: Tensor | Sequence[Tensor], mask: Tensor | None = None) -> tuple:
         """What the transformer reads: features (B, d, h, w), their mask (B, h, w) or None, and the places' codes."""
         if not isinstance(images, Tensor):
+            if mask is not None:
+                raise ValueError("mask must be None where images are a list, whose padding is known")
             images, mask = pad_images(images)
-        if images.ndim != 4 or (mask is not None and mask.shape != (len(images), *images.shape[2:])):
-            got = f"{tuple(images.shape)} and mask {None if mask is None else tuple(mask.shape)}"
-            raise ValueError(f"images must be (B, C, H, W) and their mask (B, H, W), got {got}")
         padded = mask is not None
-        if not padded:
-            mask = torch.zeros(len(images), *images.shape[2:], dtype=torch.bool, device=images.device)
+        if check_floats("images", images).ndim != 4:
+            raise ValueError(f"images must be (B, C, H, W) and their mask (B, H, W), got {tuple(images.shape)}")
+        if mask is None:
+            mask = torch.zeros(images.shape[0], *images.shape[2:], dtype=torch.bool, device=images.device)
+        if check_mask(mask).shape != (images.shape[0], *images.shape[2:]):
+            got = f"{tuple(images.shape)} and mask {tuple(mask.shape)}"
+            raise ValueError(f"images must be (B, C, H, W) and their mask (B, H, W), got {got}")
         backbone, position = self.backbone
         features, mask = backbone(images, mask)
         return self.input_proj(features), mask if padded else None, position(mask)
@@ -126,10 +152,16 @@ def postprocess(outputs: dict, sizes: Tensor, threshold: float = 0.0) -> list[di
         outputs: of `DETR`.
         sizes: height and width of each image without padding (B, 2).
         threshold: leave out what is less probable.
+
+    Raises:
+        ValueError: for outputs, sizes or a threshold of another kind or shape, and for sizes below 0.
     """
-    logits, boxes = outputs["pred_logits"], outputs["pred_boxes"]
-    if sizes.shape != (len(logits), 2):
-        raise ValueError(f"sizes must have shape {(len(logits), 2)}, got {tuple(sizes.shape)}")
+    logits, boxes = wide(check_outputs("outputs", outputs)), wide(outputs["pred_boxes"])
+    check_number(threshold=threshold)
+    numbers = isinstance(sizes, Tensor) and not sizes.is_complex() and sizes.dtype != torch.bool
+    if not numbers or sizes.shape != (len(logits), 2):
+        raise ValueError(f"sizes must have shape {(len(logits), 2)}, got {described(sizes)}")
+    check_finite("sizes", sizes, 0)
     scores, labels = logits.softmax(-1)[..., :-1].max(-1)
     height, width = sizes.to(boxes).unbind(1)
     boxes = box_cxcywh_to_xyxy(boxes) * torch.stack([width, height, width, height], dim=1)[:, None]

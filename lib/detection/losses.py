@@ -4,15 +4,37 @@ Carion et al., "End-to-End Object Detection with Transformers" (DETR), ECCV 2020
 appendix A.2.
 """
 
-import math
 import re
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lib.detection.boxes import box_cxcywh_to_xyxy, generalized_iou
-from lib.detection.matching import HungarianMatcher, Matches, Targets
+from lib.checks import check_count, check_number, check_option, described
+from lib.detection.boxes import box_cxcywh_to_xyxy, generalized_iou, wide
+from lib.detection.matching import HungarianMatcher, Matches, Targets, check_outputs
+
+WEIGHTS = {"loss_ce": 1.0, "loss_bbox": 5.0, "loss_giou": 2.0}  # appendix A.4
+
+
+class Pairs(NamedTuple):
+    """What one layer's predictions answer for, on their device: n pairs of a prediction and an object, in B images.
+
+    image: of each pair (n,).
+    query: of each pair (n,).
+    labels: of the objects (n,), int64.
+    boxes: of the objects (n, 4).
+    counts: objects of each image (B,), int64, matched or not.
+    """
+
+    image: Tensor
+    query: Tensor
+    labels: Tensor
+    boxes: Tensor
+    counts: Tensor
 
 
 class SetCriterion(nn.Module):
@@ -20,16 +42,17 @@ class SetCriterion(nn.Module):
 
     The losses are: cross-entropy over all predictions, "no object" weighing `eos_coef`; L1 distance and one minus the
     generalised IoU of the matched boxes, each divided by the number of objects in the batch. Every earlier decoder
-    layer is matched anew and has the same losses.
+    layer is matched anew and has the same losses. They are float32 or wider, whatever the precision of the outputs.
 
     Args:
         num_classes: classes of objects, without "no object".
         matcher: finds the pairs; another rule is a subclass with its own `assign`.
-        weights: of "loss_ce", "loss_bbox" and "loss_giou" in the total.
+        weights: of "loss_ce", "loss_bbox" and "loss_giou" in the total; what is left out does not count.
         eos_coef: weight of "no object" in the cross-entropy, which would otherwise drown the rest.
 
     Raises:
-        ValueError: for weights out of range, and as `HungarianMatcher`.
+        ValueError: for weights out of range or of other losses, for outputs with another number of classes, and as
+            `HungarianMatcher`.
     """
 
     def __init__(
@@ -40,11 +63,19 @@ class SetCriterion(nn.Module):
         eos_coef: float = 0.1,
     ):
         super().__init__()
-        self.num_classes, self.matcher = num_classes, matcher or HungarianMatcher()
-        self.weights = {"loss_ce": 1.0, "loss_bbox": 5.0, "loss_giou": 2.0} if weights is None else weights
-        for name, value in {**self.weights, "eos_coef": eos_coef}.items():
-            if not (math.isfinite(value) and value >= 0):
-                raise ValueError(f"{name} must be finite and at least 0, got {value!r}")
+        check_count(num_classes=num_classes)
+        check_number(0, eos_coef=eos_coef)
+        if matcher is not None and not isinstance(matcher, HungarianMatcher):
+            raise ValueError(f"matcher must be a HungarianMatcher, got {described(matcher)}")
+        if weights is not None and not isinstance(weights, Mapping):
+            raise ValueError(f"weights must be a dictionary, got {described(weights)}")
+        self.num_classes, self.matcher, self.eos_coef = num_classes, matcher or HungarianMatcher(), eos_coef
+        self.weights = dict(WEIGHTS if weights is None else weights)
+        for name, value in self.weights.items():
+            check_option("weights", name, tuple(WEIGHTS))
+            check_number(0, **{f"weights: {name}": value})
+        if not any(self.weights.values()):
+            raise ValueError(f"weights must not all be 0, got {self.weights}")
         class_weight = torch.ones(num_classes + 1)
         class_weight[-1] = eos_coef
         self.register_buffer("empty_weight", class_weight)
@@ -56,12 +87,16 @@ class SetCriterion(nn.Module):
         percentage of matched objects whose class is not the most probable one, and "cardinality_error", by how many
         objects the count is wrong, are there to be looked at. Weighted and added up: `total`.
         """
+        classes = check_outputs("outputs", outputs).shape[2] - 1
+        if classes != self.num_classes:
+            raise ValueError(f"outputs must have num_classes + 1 = {self.num_classes + 1} scores, got {classes + 1}")
         layers = {"": outputs} | {f"_{i}": layer for i, layer in enumerate(outputs.get("aux_outputs", []))}
         if "enc_outputs" in outputs:
             layers["_enc"] = outputs["enc_outputs"]
+        matches = self.matcher.of_layers(list(layers.values()), targets)
         losses: dict[str, Tensor] = {}
-        for (suffix, layer), pairs in zip(layers.items(), self.matcher.of_layers(list(layers.values()), targets)):
-            found = self.of_layer(layer, pairs, targets)
+        for (suffix, layer), pairs in zip(layers.items(), pair_up(matches, targets)):
+            found = self.of_layer(layer, pairs)
             if suffix:
                 del found["class_error"]
             losses |= {name + suffix: value for name, value in found.items()}
@@ -69,35 +104,48 @@ class SetCriterion(nn.Module):
 
     def total(self, losses: dict[str, Tensor]) -> Tensor:
         """The weighted sum of the losses of all layers, a scalar."""
+        if not isinstance(losses, Mapping) or not losses:
+            raise ValueError(f"losses must be a dictionary as the criterion gives it, got {described(losses)}")
         return sum(self.weights.get(re.sub(r"_(\d+|enc)$", "", name), 0.0) * value for name, value in losses.items())
 
-    def of_layer(self, outputs: dict[str, Tensor], matches: Matches, targets: Targets) -> dict[str, Tensor]:
+    def of_layer(self, outputs: dict[str, Tensor], pairs: Pairs) -> dict[str, Tensor]:
         """The losses of what one decoder layer found."""
-        logits = outputs["pred_logits"]
-        image, query, labels, boxes = self.matched(matches, targets, logits.device)
+        logits, (image, query, labels, boxes, counts) = wide(outputs["pred_logits"]), pairs
         wanted = torch.full(logits.shape[:2], self.num_classes, dtype=torch.long, device=logits.device)
         wanted[image, query] = labels
-        predicted = outputs["pred_boxes"][image, query]
+        predicted = wide(outputs["pred_boxes"])[image, query]
         boxes = boxes.to(predicted.dtype)
         overlap = generalized_iou(box_cxcywh_to_xyxy(predicted), box_cxcywh_to_xyxy(boxes))
         objects = max(len(labels), 1)
         with torch.no_grad():
             right = (logits[image, query].argmax(-1) == labels).float()
-            counts = torch.tensor([len(target["labels"]) for target in targets], device=logits.device)
             found = (logits.argmax(-1) != self.num_classes).sum(1)
         return {
-            "loss_ce": F.cross_entropy(logits.transpose(1, 2), wanted, self.empty_weight.to(logits.dtype)),
+            "loss_ce": self.classification(logits, wanted, len(labels)),
             "loss_bbox": (predicted - boxes).abs().sum() / objects,
             "loss_giou": (1 - overlap).sum() / objects,
-            "class_error": 100 - 100 * right.mean() if len(right) else logits.new_tensor(100.0),
+            "class_error": 100 - 100 * right.mean() if len(right) else logits.new_full((), 100.0),
             "cardinality_error": (found - counts).abs().float().mean(),
         }
 
-    @staticmethod
-    def matched(matches: Matches, targets: Targets, device: torch.device) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """For each pair of the batch: the image, the query, the object's label (n,), and its box (n, 4)."""
-        image = torch.cat([torch.full_like(query, i) for i, (query, _) in enumerate(matches)]).to(device)
-        query = torch.cat([query for query, _ in matches]).to(device)
-        labels = torch.cat([target["labels"][found.to(device)] for target, (_, found) in zip(targets, matches)])
-        boxes = torch.cat([target["boxes"][found.to(device)] for target, (_, found) in zip(targets, matches)])
-        return image, query, labels, boxes
+    def classification(self, logits: Tensor, wanted: Tensor, objects: int) -> Tensor:
+        """The weighted mean of the cross-entropies; 0 where nothing has a weight."""
+        if not objects and self.eos_coef == 0:
+            return 0 * logits.sum()
+        return F.cross_entropy(logits.transpose(1, 2), wanted, self.empty_weight.to(logits.dtype))
+
+
+def pair_up(layers: Sequence[Matches], targets: Targets) -> list[Pairs]:
+    """The pairs of each layer. All indices travel to the targets' device in one piece, for which nothing waits."""
+    counts = np.array([len(target["labels"]) for target in targets])
+    starts = counts.cumsum() - counts  # where the objects of each image begin among all
+    rows = [np.stack([counts] * 3)]
+    for matches in layers:
+        image = np.repeat(np.arange(len(matches)), [len(query) for query, _ in matches])
+        query, found = (np.concatenate([part.numpy() for part in column]) for column in zip(*matches))
+        rows.append(np.stack([image, query, found + starts[image]]))
+    labels = torch.cat([target["labels"].long() for target in targets])
+    boxes = torch.cat([target["boxes"] for target in targets])
+    sent = torch.from_numpy(np.concatenate(rows, axis=1)).to(labels.device, non_blocking=True)
+    (counts, *_), *pairs = sent.split([row.shape[1] for row in rows], dim=1)
+    return [Pairs(image, query, labels[found], boxes[found], counts) for image, query, found in pairs]

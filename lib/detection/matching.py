@@ -4,19 +4,23 @@ Carion et al., "End-to-End Object Detection with Transformers" (DETR), ECCV 2020
 equation (1). The assignment is scipy's, which solves it as Kuhn's Hungarian method does.
 
 Targets are a dictionary an image: "labels" (T,), integers, and "boxes" (T, 4), centre and size in units of the image.
+Everything is computed in float32 or wider, whatever the precision of the outputs.
 """
 
-import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+import numpy as np
 import scipy  # and not its parts: each is imported when first used, and takes longer than this whole package
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 
-from lib.detection.boxes import box_cxcywh_to_xyxy, generalized_box_iou
+from lib.checks import check_floats, check_integers, check_number, described, readable
+from lib.detection.boxes import box_cxcywh_to_xyxy, generalized_iou, wide
 
 Targets = Sequence[dict[str, Tensor]]
 Matches = list[tuple[Tensor, Tensor]]
+INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 
 
 class HungarianMatcher(nn.Module):
@@ -31,78 +35,137 @@ class HungarianMatcher(nn.Module):
         cost_giou: weight of the generalised IoU.
 
     Raises:
-        ValueError: for weights that are negative, not finite, or all 0, and for targets that `check_targets` refuses.
+        ValueError: for weights that are negative, not finite, or all 0; for outputs and targets that `check_outputs`
+            and `check_targets` refuse; for outputs that are infinite, not a number, or boxes of negative size.
     """
 
     def __init__(self, cost_class: float = 1.0, cost_bbox: float = 5.0, cost_giou: float = 2.0):
         super().__init__()
-        weights = (cost_class, cost_bbox, cost_giou)
-        if not all(math.isfinite(weight) and weight >= 0 for weight in weights) or not any(weights):
-            raise ValueError(f"costs must be finite, at least 0 and not all 0, got {weights}")
-        self.cost_class, self.cost_bbox, self.cost_giou = weights
+        check_number(0, cost_class=cost_class, cost_bbox=cost_bbox, cost_giou=cost_giou)
+        if not (cost_class or cost_bbox or cost_giou):
+            raise ValueError("cost_class, cost_bbox and cost_giou must not all be 0")
+        self.cost_class, self.cost_bbox, self.cost_giou = cost_class, cost_bbox, cost_giou
 
     def forward(self, outputs: dict[str, Tensor], targets: Targets) -> Matches:
         """For each image the indices of predictions (T,) and of their objects (T,), on the CPU."""
+        check_outputs("outputs", outputs)
         return self.of_layers([outputs], targets)[0]
 
     @torch.no_grad()
     def of_layers(self, layers: Sequence[dict[str, Tensor]], targets: Targets) -> list[Matches]:
-        """The matches of each of several answers to the same images; their costs travel to the CPU together."""
-        counts = [outputs["pred_logits"].shape[1] for outputs in layers]
-        check_targets(layers[counts.index(min(counts))], targets)
-        joined = {key: torch.cat([outputs[key] for outputs in layers], dim=1) for key in ("pred_logits", "pred_boxes")}
-        cost = self.cost(joined, targets).cpu()
-        if not cost.isfinite().all():
+        """The matches of each of several answers to the same images.
+
+        Their costs travel to the CPU together. That is the one place where a step of training waits for its device.
+        """
+        cost = self.cost(layers, targets).cpu()
+        if not np.isfinite(cost.numpy()).all():
             raise ValueError("outputs must be finite, got values that are infinite or not a number")
-        sizes = [len(target["labels"]) for target in targets]
-        blocks = [block[i] for i, block in enumerate(cost.split(sizes, dim=2))]  # each image with its own objects
-        return [list(map(self.assign, layer)) for layer in zip(*(block.split(counts) for block in blocks))]
+        counts = [outputs["pred_logits"].shape[1] for outputs in layers]
+        blocks = [block[:, : len(target["labels"])].split(counts) for block, target in zip(cost, targets)]
+        return [list(map(self.assign, layer)) for layer in zip(*blocks)]
 
     def assign(self, cost: Tensor) -> tuple[Tensor, Tensor]:
         """The pairs of one image, predictions (n,) and objects (n,), from its costs (Q, T). Another rule goes here."""
-        predictions, objects = scipy.optimize.linear_sum_assignment(cost)
+        if check_floats("cost", cost).ndim != 2:
+            raise ValueError(f"cost must have shape (Q, T), got {tuple(cost.shape)}")
+        predictions, objects = scipy.optimize.linear_sum_assignment(cost.numpy())
         return torch.from_numpy(predictions), torch.from_numpy(objects)
 
     @torch.no_grad()
-    def cost(self, outputs: dict[str, Tensor], targets: Targets) -> Tensor:
-        """The cost (B, Q, all objects of the batch) of every prediction for every object, also of other images."""
-        labels = torch.cat([target["labels"] for target in targets])
-        boxes = torch.cat([target["boxes"] for target in targets])
-        B, Q = outputs["pred_logits"].shape[:2]
-        predicted = outputs["pred_boxes"].flatten(0, 1)
-        probability = outputs["pred_logits"].softmax(-1)[..., labels]
-        distance = torch.cdist(predicted, boxes.to(predicted.dtype), p=1).view(B, Q, -1)
-        overlap = generalized_box_iou(box_cxcywh_to_xyxy(predicted), box_cxcywh_to_xyxy(boxes.to(predicted.dtype)))
-        return self.cost_bbox * distance - self.cost_class * probability - self.cost_giou * overlap.view(B, Q, -1)
+    def cost(self, outputs: dict[str, Tensor] | Sequence[dict[str, Tensor]], targets: Targets) -> Tensor:
+        """The cost (B, Q, T) of every prediction for every object of its image, T the most objects of an image.
+
+        Of several answers to the same images, in a list, Q counts the predictions of all. What stands behind the last
+        object of an image means nothing; T is at least 1.
+        """
+        layers = [outputs] if isinstance(outputs, Mapping) else outputs
+        fewest = check_layers(layers)
+        check_targets(layers[0], targets, fewest)
+        labels = padded([target["labels"].long() for target in targets])[..., None]
+        boxes = padded([target["boxes"] for target in targets])
+        # Objects before predictions, (B, T, Q): these are many, so the loops over them are long.
+        chances = [wide(layer["pred_logits"]).softmax(-1).mT for layer in layers]
+        chances = torch.cat([chance.gather(1, labels.expand(-1, -1, chance.shape[2])) for chance in chances], dim=2)
+        predicted = wide(torch.cat([layer["pred_boxes"] for layer in layers], dim=1))
+        if readable(predicted) and (predicted[..., 2:] < 0).any():
+            raise ValueError(f"pred_boxes must have no negative width or height, got {predicted[..., 2:].min():g}")
+        boxes = boxes.to(predicted.dtype)
+        distance = torch.cdist(boxes, predicted, p=1)
+        overlap = generalized_iou(box_cxcywh_to_xyxy(boxes)[:, :, None], box_cxcywh_to_xyxy(predicted)[:, None])
+        return (self.cost_bbox * distance - self.cost_class * chances - self.cost_giou * overlap).mT
 
 
-def check_targets(outputs: dict[str, Tensor], targets: Targets) -> None:
+def padded(parts: list[Tensor]) -> Tensor:
+    """Tensors (T, ...) of different T as one (B, T, ...), the longest T but at least 1, with zeros behind each."""
+    batch = pad_sequence(parts, batch_first=True)
+    return batch if batch.shape[1] else batch.new_zeros(len(parts), 1, *batch.shape[2:])
+
+
+def check_layers(layers: Sequence[dict[str, Tensor]]) -> int:
+    """The fewest predictions of a layer, after checking the layers and that they answer to the same images."""
+    if not isinstance(layers, Sequence) or isinstance(layers, str) or not layers:
+        raise ValueError(f"outputs must be a dictionary, and layers a list of outputs, got {described(layers)}")
+    shapes = [check_outputs(f"outputs of layers[{i}]", outputs).shape for i, outputs in enumerate(layers)]
+    if any(shape[::2] != shapes[0][::2] for shape in shapes):
+        raise ValueError(f"layers must have the same images and classes, got pred_logits {[*map(tuple, shapes)]}")
+    return min(shape[1] for shape in shapes)
+
+
+def check_outputs(name: str, outputs: dict[str, Tensor]) -> Tensor:
+    """The "pred_logits" (B, Q, classes + 1) of `outputs`, after checking them and the "pred_boxes" (B, Q, 4).
+
+    There must be an image at least.
+    """
+    if not isinstance(outputs, Mapping) or not {"pred_logits", "pred_boxes"} <= outputs.keys():
+        got = [*outputs] if isinstance(outputs, Mapping) else described(outputs)
+        raise ValueError(f"{name} must be a dictionary with pred_logits and pred_boxes, got {got}")
+    logits = check_floats(f"pred_logits of {name}", outputs["pred_logits"])
+    boxes = check_floats(f"pred_boxes of {name}", outputs["pred_boxes"])
+    if logits.ndim != 3 or 0 in logits.shape or boxes.shape != (*logits.shape[:2], 4):
+        got = f"pred_logits {tuple(logits.shape)} and pred_boxes {tuple(boxes.shape)}"
+        raise ValueError(f"{name} must have pred_logits (B, Q, classes + 1) and pred_boxes (B, Q, 4), got {got}")
+    return logits
+
+
+def check_targets(outputs: dict[str, Tensor], targets: Targets, queries: int | None = None) -> None:
     """Raises `ValueError` for targets that do not fit the outputs.
 
     Boxes must lie in [0, 1] with positive width and height, labels among the classes, everything on one device; no
-    image may have more objects than there are queries. Images without objects are fine.
+    image may have more objects than there are `queries`, those of the outputs unless told. Images without objects are
+    fine. Labels and boxes are read where that costs no waiting for a device.
     """
     logits = outputs["pred_logits"]
     B, Q, classes = logits.shape
-    if len(targets) != B:
-        raise ValueError(f"targets must be one for each of the {B} images, got {len(targets)}")
+    if not isinstance(targets, Sequence) or len(targets) != B:
+        got = len(targets) if isinstance(targets, Sequence) else described(targets)
+        raise ValueError(f"targets must be one for each of the {B} images, got {got}")
     for i, target in enumerate(targets):
-        labels, boxes = target["labels"], target["boxes"]
-        if labels.ndim != 1 or labels.is_floating_point() or boxes.shape != (len(labels), 4):
-            got = f"{labels.dtype} {tuple(labels.shape)} and {tuple(boxes.shape)}"
-            raise ValueError(f"targets[{i}] must have integer labels (T,) and boxes (T, 4), got {got}")
-        if labels.device != logits.device or boxes.device != logits.device:
-            got = f"{labels.device} and {boxes.device}"
-            raise ValueError(f"targets[{i}] must be on the device of the outputs, {logits.device}, got {got}")
-        if len(labels) > Q:
-            raise ValueError(f"targets[{i}] has {len(labels)} objects, more than the {Q} queries")
-    labels = torch.cat([target["labels"] for target in targets])
-    boxes = torch.cat([target["boxes"] for target in targets])
-    if not len(labels):
+        count = check_target(f"targets[{i}]", target, logits.device)
+        if count > (queries or Q):
+            raise ValueError(f"targets[{i}] has {count} objects, more than the {queries or Q} queries")
+    if not readable(logits):
         return
-    if labels.min() < 0 or labels.max() >= classes - 1:
-        got = f"values from {labels.min()} to {labels.max()}"
-        raise ValueError(f"labels must lie between 0 and {classes - 2}, got {got}")
-    if not ((boxes >= 0) & (boxes <= 1)).all() or not (boxes[:, 2:] > 0).all():  # written so that NaN fails too
-        wrong = boxes[~(((boxes >= 0) & (boxes <= 1)).all(1) & (boxes[:, 2:] > 0).all(1))][0].tolist()
+    check_integers("labels", torch.cat([target["labels"] for target in targets]), 0, classes - 2)
+    boxes = torch.cat([target["boxes"] for target in targets])
+    right = ((boxes >= 0) & (boxes <= 1)).all(1) & (boxes[:, 2:] > 0).all(1)  # written so that NaN fails too
+    if not right.all():
+        wrong = boxes[~right][0].tolist()
         raise ValueError(f"boxes must be (cx, cy, w, h) in [0, 1] with w and h above 0, got {wrong}")
+
+
+def check_target(name: str, target: dict[str, Tensor], device: torch.device) -> int:
+    """T, after checking that `target` has integer labels (T,) and boxes (T, 4) on `device`."""
+    if not isinstance(target, Mapping) or not {"labels", "boxes"} <= target.keys():
+        got = [*target] if isinstance(target, Mapping) else described(target)
+        raise ValueError(f"{name} must be a dictionary with labels and boxes, got {got}")
+    labels, boxes = target["labels"], target["boxes"]
+    tensors = isinstance(labels, Tensor) and isinstance(boxes, Tensor)
+    if not tensors or labels.ndim != 1 or labels.dtype not in INTEGERS or boxes.shape != (len(labels), 4):
+        got = f"{described(labels)} and {described(boxes)}"
+        raise ValueError(f"{name} must have integer labels (T,) and boxes (T, 4), got {got}")
+    if not boxes.is_floating_point():
+        raise ValueError(f"{name} must have boxes of floating point, got {boxes.dtype}")
+    if labels.device != device or boxes.device != device:
+        got = f"{labels.device} and {boxes.device}"
+        raise ValueError(f"{name} must be on the device of the outputs, {device}, got {got}")
+    return len(labels)

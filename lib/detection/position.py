@@ -9,7 +9,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from lib.checks import check_count
+from lib.checks import check_count, check_number, described
 
 
 class PositionEmbeddingSine(nn.Module):
@@ -24,6 +24,9 @@ class PositionEmbeddingSine(nn.Module):
         temperature: the largest wavelength, in units of $2\pi$ places.
         normalize: let every image end at `scale`; without it, $p$ is the count itself.
         scale: where an image ends.
+
+    Raises:
+        ValueError: for an odd number of channels, a temperature or scale not above 0, and masks of another kind.
     """
 
     def __init__(
@@ -35,12 +38,15 @@ class PositionEmbeddingSine(nn.Module):
     ):
         super().__init__()
         check_count(num_pos_feats=num_pos_feats)
+        check_number(above=0, temperature=temperature, scale=scale)
+        if not isinstance(normalize, bool):
+            raise ValueError(f"normalize must be True or False, got {normalize!r}")
         if num_pos_feats % 2:
             raise ValueError(f"num_pos_feats must be even, for sines and cosines, got {num_pos_feats}")
         self.num_pos_feats, self.temperature, self.normalize, self.scale = num_pos_feats, temperature, normalize, scale
 
     def forward(self, mask: Tensor) -> Tensor:
-        """Codes (B, 2 * num_pos_feats, H, W), float32."""
+        """Codes (B, 2 * num_pos_feats, H, W), float32 whatever the precision of the network."""
         check_mask(mask)
         place = torch.arange(self.num_pos_feats, dtype=torch.float32, device=mask.device)
         wavelength = self.temperature ** (2 * (place // 2) / self.num_pos_feats)
@@ -79,6 +85,6 @@ class PositionEmbeddingLearned(nn.Module):
 
 def check_mask(mask: Tensor) -> Tensor:
     """`mask` itself, after checking that it is boolean (B, H, W)."""
-    if mask.ndim != 3 or mask.dtype != torch.bool:
-        raise ValueError(f"mask must be boolean (B, H, W), got {mask.dtype} {tuple(mask.shape)}")
+    if not isinstance(mask, Tensor) or mask.ndim != 3 or mask.dtype != torch.bool:
+        raise ValueError(f"mask must be boolean (B, H, W), got {described(mask)}")
     return mask

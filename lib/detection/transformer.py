@@ -13,7 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lib.attention import attention
-from lib.checks import check_count
+from lib.checks import check_count, check_floats, described, is_number
+from lib.detection.position import check_mask
 
 
 class MultiheadAttention(nn.Module):
@@ -28,6 +29,7 @@ class MultiheadAttention(nn.Module):
     def __init__(self, dim: int, num_heads: int, dropout: float = 0.0):
         super().__init__()
         check_count(dim=dim, num_heads=num_heads)
+        check_dropout(dropout)
         if dim % num_heads:
             raise ValueError(f"num_heads must divide dim, got num_heads={num_heads} and dim={dim}")
         self.num_heads, self.dropout = num_heads, dropout
@@ -54,15 +56,29 @@ class MultiheadAttention(nn.Module):
 
     def heads(self, x: Tensor, part: int) -> Tensor:
         """Tokens (B, N, d) as queries (part 0), keys (1) or values (2), (B, heads, N, d / heads)."""
-        dim = x.shape[-1]
+        dim = self.in_proj_weight.shape[1]
+        check_tokens(dim, **{"qkv"[part]: x})
         rows = slice(part * dim, (part + 1) * dim)
         x = F.linear(x, self.in_proj_weight[rows], self.in_proj_bias[rows])
         return x.unflatten(2, (self.num_heads, -1)).transpose(1, 2)
 
     @staticmethod
     def allowed(padding: Tensor | None) -> Tensor | None:
-        """The mask (B, 1, 1, M) of the keys that may be looked at."""
-        return None if padding is None else ~padding[:, None, None]
+        """The mask (B, 1, 1, M) of the keys that may be looked at; all, where all are padding: softmax needs one."""
+        return None if padding is None else ~(padding & ~padding.all(1, keepdim=True))[:, None, None]
+
+
+def check_tokens(dim: int, **tokens: Tensor) -> None:
+    """Raises `ValueError` unless all are floating point (B, N, `dim`)."""
+    for name, x in tokens.items():
+        if check_floats(name, x).ndim != 3 or x.shape[2] != dim:
+            raise ValueError(f"{name} must have shape (B, N, {dim}), got {tuple(x.shape)}")
+
+
+def check_dropout(dropout: float) -> None:
+    """Raises `ValueError` unless `dropout` is a share below 1."""
+    if not is_number(dropout) or not 0 <= dropout < 1:
+        raise ValueError(f"dropout must lie in [0, 1), got {dropout!r}")
 
 
 class Layer(nn.Module):
@@ -70,7 +86,8 @@ class Layer(nn.Module):
 
     def __init__(self, dim: int, num_heads: int, dim_feedforward: int, dropout: float):
         super().__init__()
-        self.self_attn = MultiheadAttention(dim, num_heads, dropout)
+        check_count(dim_feedforward=dim_feedforward)
+        self.dim, self.self_attn = dim, MultiheadAttention(dim, num_heads, dropout)
         self.linear1 = nn.Linear(dim, dim_feedforward)
         self.linear2 = nn.Linear(dim_feedforward, dim)
         self.norm1 = nn.LayerNorm(dim)
@@ -79,6 +96,7 @@ class Layer(nn.Module):
 
     def feed_forward(self, x: Tensor) -> Tensor:
         """What the two linear layers add to each token (B, N, d)."""
+        check_tokens(self.dim, x=x)
         return self.dropout(self.linear2(self.dropout(F.relu(self.linear1(x)))))
 
 
@@ -87,6 +105,7 @@ class TransformerEncoderLayer(Layer):
 
     def forward(self, x: Tensor, pos: Tensor, padding: Tensor | None) -> Tensor:
         """The tokens after this layer; `pos` (B, S, d) says where they lie."""
+        check_tokens(self.dim, x=x, pos=pos)
         q = k = x + pos
         x = self.norm1(x + self.dropout(self.self_attn(q, k, x, padding)))
         return self.norm2(x + self.feed_forward(x))
@@ -102,17 +121,20 @@ class TransformerDecoderLayer(Layer):
 
     def forward(self, x: Tensor, query_pos: Tensor, memory: Tensor, pos: Tensor, padding: Tensor | None) -> Tensor:
         """The answers after this layer, from `x` (B, Q, d), the queries (B, Q, d) and the image's tokens (B, S, d)."""
+        check_tokens(self.dim, memory=memory, pos=pos)
         x = self.between_queries(x, query_pos)
         x = self.norm2(x + self.dropout(self.multihead_attn(x + query_pos, memory + pos, memory, padding)))
         return self.norm3(x + self.feed_forward(x))
 
     def between_queries(self, x: Tensor, query_pos: Tensor) -> Tensor:
         """The first third of the layer, self-attention."""
+        check_tokens(self.dim, x=x, query_pos=query_pos)
         q = k = x + query_pos
         return self.norm1(x + self.dropout(self.self_attn(q, k, x)))
 
     def weights(self, x: Tensor, query_pos: Tensor, memory: Tensor, pos: Tensor, padding: Tensor | None) -> Tensor:
         """How much each query takes from each place, (B, heads, Q, S)."""
+        check_tokens(self.dim, memory=memory, pos=pos)
         return self.multihead_attn.weights(self.between_queries(x, query_pos) + query_pos, memory + pos, padding)
 
 
@@ -121,6 +143,7 @@ class TransformerEncoder(nn.Module):
 
     def __init__(self, depth: int, *sizes):
         super().__init__()
+        check_count(0, depth=depth)
         self.layers = nn.ModuleList(TransformerEncoderLayer(*sizes) for _ in range(depth))
 
     def forward(self, x: Tensor, pos: Tensor, padding: Tensor | None) -> Tensor:
@@ -135,6 +158,7 @@ class TransformerDecoder(nn.Module):
 
     def __init__(self, depth: int, dim: int, *sizes):
         super().__init__()
+        check_count(depth=depth)
         self.layers = nn.ModuleList(TransformerDecoderLayer(dim, *sizes) for _ in range(depth))
         self.norm = nn.LayerNorm(dim)
 
@@ -182,9 +206,9 @@ class Transformer(nn.Module):
     ):
         super().__init__()
         check_count(0, num_encoder_layers=num_encoder_layers)
-        check_count(num_decoder_layers=num_decoder_layers, dim_feedforward=dim_feedforward)
-        if not 0 <= dropout < 1:
-            raise ValueError(f"dropout must lie in [0, 1), got {dropout!r}")
+        check_count(
+            d_model=d_model, nhead=nhead, num_decoder_layers=num_decoder_layers, dim_feedforward=dim_feedforward
+        )
         self.d_model = d_model
         self.encoder = TransformerEncoder(num_encoder_layers, d_model, nhead, dim_feedforward, dropout)
         self.decoder = TransformerDecoder(num_decoder_layers, d_model, nhead, dim_feedforward, dropout)
@@ -201,17 +225,30 @@ class Transformer(nn.Module):
             query_embed: the queries (Q, d).
             pos: codes of the places (B, d, h, w).
         """
+        self.check_queries(query_embed)
         image = self.encode(features, mask, pos)
-        answers = self.decoder(query_embed.expand(len(features), -1, -1), *image)
+        answers = self.decoder(query_embed.expand(features.shape[0], -1, -1), *image)
         return answers, image[0].transpose(1, 2).unflatten(2, features.shape[-2:])
 
     def weights(self, features: Tensor, mask: Tensor | None, query_embed: Tensor, pos: Tensor) -> Tensor:
         """How much each query takes from each place: (depth, B, heads, Q, h, w), for the arguments of `forward`."""
-        found = self.decoder.weights(query_embed.expand(len(features), -1, -1), *self.encode(features, mask, pos))
+        self.check_queries(query_embed)
+        image = self.encode(features, mask, pos)
+        found = self.decoder.weights(query_embed.expand(features.shape[0], -1, -1), *image)
         return found.unflatten(4, features.shape[-2:])
 
     def encode(self, features: Tensor, mask: Tensor | None, pos: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         """What the decoder wants of the image: its tokens and their places (B, S, d), and the padding (B, S)."""
+        if check_floats("features", features).ndim != 4 or features.shape[1] != self.d_model:
+            raise ValueError(f"features must have shape (B, {self.d_model}, h, w), got {tuple(features.shape)}")
+        check_floats("pos", pos, like=features)
+        if mask is not None and check_mask(mask).shape != (features.shape[0], *features.shape[2:]):
+            raise ValueError(f"mask must be that of features {tuple(features.shape)}, got {described(mask)}")
         x, pos = features.flatten(2).transpose(1, 2), pos.to(features.dtype).flatten(2).transpose(1, 2)
         padding = None if mask is None else mask.flatten(1)
         return self.encoder(x, pos, padding), pos, padding
+
+    def check_queries(self, query_embed: Tensor) -> None:
+        """Raises `ValueError` unless `query_embed` is floating point (Q, d)."""
+        if check_floats("query_embed", query_embed).ndim != 2 or query_embed.shape[1] != self.d_model:
+            raise ValueError(f"query_embed must have shape (Q, {self.d_model}), got {tuple(query_embed.shape)}")

@@ -11,7 +11,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from lib.detection.detr import DETR, MLP
+from lib.checks import is_number
+from lib.detection.detr import DETR, MLP, box_offsets
+from lib.detection.position import check_mask
 
 
 class Proposals(NamedTuple):
@@ -42,7 +44,7 @@ class TwoStageDETR(DETR):
 
     def __init__(self, *args, anchor_size: float = 0.3, **kwargs):
         super().__init__(*args, **kwargs)
-        if not 0 < anchor_size < 1:
+        if not is_number(anchor_size) or not 0 < anchor_size < 1:
             raise ValueError(f"anchor_size must lie in (0, 1), got {anchor_size!r}")
         self.anchor_size, dim = anchor_size, self.transformer.d_model
         del self.query_embed
@@ -58,7 +60,7 @@ class TwoStageDETR(DETR):
         image = self.transformer.encode(features, mask, pos)
         found = self.propose(image, mask, features.shape[-2:])
         answers = self.transformer.decoder(found.places, *image, start=found.tokens)
-        boxes = (self.bbox_embed(answers) + found.boxes.logit(eps=1e-4)).sigmoid()
+        boxes = (box_offsets(self.bbox_embed, answers) + found.boxes.logit(eps=1e-4)).sigmoid()
         outputs = [
             {"pred_logits": logits, "pred_boxes": boxes}
             for logits, boxes in zip(self.class_embed(answers), boxes, strict=True)
@@ -79,20 +81,21 @@ class TwoStageDETR(DETR):
         if memory.shape[1] < self.num_queries:
             raise ValueError(f"images must give at least {self.num_queries} places, one a query, got a map of {size}")
         if mask is None:
-            mask = torch.zeros(len(memory), *size, dtype=torch.bool, device=memory.device)
+            mask = torch.zeros(memory.shape[0], *size, dtype=torch.bool, device=memory.device)
         logits = self.enc_class_embed(memory)
-        boxes = (self.enc_bbox_embed(memory) + self.anchors(mask).logit(eps=1e-4)).sigmoid()
+        boxes = (box_offsets(self.enc_bbox_embed, memory) + self.anchors(mask).logit(eps=1e-4)).sigmoid()
         surest = logits.softmax(-1)[..., :-1].amax(-1).masked_fill(mask.flatten(1), -1)
         best = surest.topk(self.num_queries, dim=1).indices[..., None]
-        tokens, places, chosen = (x.take_along_dim(best, dim=1) for x in (memory, pos, boxes.detach()))
+        tokens, places, chosen = (x.gather(1, best.expand(-1, -1, x.shape[2])) for x in (memory, pos, boxes.detach()))
         return Proposals({"pred_logits": logits, "pred_boxes": boxes}, tokens, places, chosen)
 
     def anchors(self, mask: Tensor) -> Tensor:
         """A box at the middle of each place (B, h * w, 4), in units of the image without its padding."""
+        check_mask(mask)
         middles = []
         for dim in (2, 1):  # x, then y
             count = (~mask).cumsum(dim, dtype=torch.float32)
-            middles.append((count - 0.5) / count.narrow(dim, -1, 1))
+            middles.append((count - 0.5) / count.narrow(dim, -1, 1).clamp(min=1))  # a row may be all padding
         x, y = middles
         side = torch.full_like(x, self.anchor_size)
         return torch.stack([x, y, side, side], dim=3).flatten(1, 2)

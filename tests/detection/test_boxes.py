@@ -6,7 +6,16 @@ import numpy as np
 import pytest
 import torch
 
-from lib.detection.boxes import box_area, box_cxcywh_to_xyxy, box_iou, box_xyxy_to_cxcywh, generalized_box_iou
+from lib import checks
+from lib.detection import boxes as boxes_module
+from lib.detection.boxes import (
+    box_area,
+    box_cxcywh_to_xyxy,
+    box_iou,
+    box_xyxy_to_cxcywh,
+    generalized_box_iou,
+    generalized_iou,
+)
 
 STORED = np.load(Path(__file__).parents[1] / "reference" / "boxes.npz")
 GIVEN = {name: torch.tensor(STORED[name]) for name in STORED if not name.startswith("_")}
@@ -57,3 +66,49 @@ def test_what_is_no_box_is_refused(boxes):
     for function in (box_cxcywh_to_xyxy, box_xyxy_to_cxcywh, box_area):
         with pytest.raises(ValueError, match=r"boxes must be floating point \(\.\.\., 4\), got"):
             function(boxes)
+
+
+CROSSED = [[0.6, 0.6, 0.4, 0.4], [0.9, 0.9, 0.1, 0.1], [0.6, 0.4, 0.4, 0.6], [0.8, 0.8, 0.7, 0.7]]
+EMPTY = [[0.5, 0.5, 0.5, 0.5], [0.0, 0.0, 0.0, 0.0], [0.4, 0.4, 0.6, 0.4], [1e-30, 1e-30, 2e-30, 2e-30]]
+MIDDLE = torch.tensor([[0.4, 0.4, 0.6, 0.6]])
+
+
+@pytest.mark.parametrize("corners", CROSSED)
+def test_crossed_corners_are_refused(corners):
+    crossed = torch.tensor([corners])
+    for call in (box_iou, generalized_box_iou, generalized_iou):
+        with pytest.raises(ValueError, match="b must have left <= right and top <= bottom, got the corners"):
+            call(MIDDLE, crossed)
+    with pytest.raises(ValueError, match="boxes must have left <= right"):
+        box_area(crossed)
+
+
+def test_corners_that_are_no_numbers_are_refused():
+    for value in (float("nan"), float("inf")):
+        with pytest.raises(ValueError, match="a must be finite"):
+            box_iou(MIDDLE * value, MIDDLE)
+
+
+@pytest.mark.parametrize("corners", CROSSED + EMPTY)
+def test_overlaps_and_gradients_are_finite_where_corners_cannot_be_read(corners, monkeypatch):
+    for module in (checks, boxes_module):
+        monkeypatch.setattr(module, "readable", lambda value: False)
+    for other in (MIDDLE, torch.tensor([corners])):
+        box = torch.tensor([corners], requires_grad=True)
+        iou, giou = box_iou(box, other)[0], generalized_box_iou(box, other)
+        assert iou == 0 and -1 <= giou <= 0
+        (iou + giou).sum().backward()
+        assert box.grad.isfinite().all()
+
+
+def test_boxes_of_no_area_overlap_nothing():
+    """The generalised IoU of a point and a box is how little of the box around both the box fills, minus 1."""
+    point, corner = torch.tensor([[0.5, 0.5, 0.5, 0.5]]), torch.tensor([[0.0, 0.0, 0.0, 0.0]])
+    assert box_iou(point, MIDDLE)[0] == box_iou(point, point)[0] == generalized_box_iou(point, point) == 0
+    assert close(generalized_box_iou(corner, MIDDLE), torch.tensor([[0.04 / 0.36 - 1]]))
+    assert generalized_box_iou(point, corner) == -1
+
+
+def test_areas_in_pixels_do_not_overflow():
+    boxes = torch.tensor([[0.0, 0.0, 640.0, 480.0]])
+    assert box_area(boxes.half()) == 640 * 480 and generalized_box_iou(boxes.half(), boxes.half()) == 1

@@ -17,11 +17,13 @@ from lib.detection import (
     SetCriterion,
     SmallBackbone,
     Transformer,
+    TwoStageDETR,
     detr_resnet50,
     pad_images,
     postprocess,
 )
 from lib.detection.backbone import Bottleneck, resize_mask
+from lib.detection.digits import digit_detr
 from lib.detection.transformer import MultiheadAttention
 
 REFERENCE = Path(__file__).parents[1] / "reference"
@@ -255,6 +257,52 @@ def test_every_parameter_learns_and_eval_is_deterministic():
         both = model(images)["pred_boxes"]
         assert torch.equal(both, model(images)["pred_boxes"])
         assert close(model(images[1:])["pred_boxes"], both[1:], 1e-5)
+
+
+@pytest.mark.parametrize("kind", [DETR, TwoStageDETR])
+@torch.no_grad()
+def test_boxes_keep_their_precision_under_autocast(kind):
+    """In bfloat16 coordinates near 1/2 would be multiples of 1/256."""
+    torch.manual_seed(0)
+    model, images = digit_detr(kind).eval(), torch.rand(2, 1, 64, 64)
+    nn.init.normal_(model.bbox_embed.layers[-1].weight, std=0.1)
+    with torch.autocast("cpu", torch.bfloat16):
+        outputs = model(images)
+    for layer in (outputs, *outputs["aux_outputs"]):
+        boxes = layer["pred_boxes"]
+        assert boxes.dtype == torch.float32 and not torch.equal(boxes, boxes.bfloat16().float())
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("kind", [DETR, TwoStageDETR])
+@torch.no_grad()
+def test_whole_models_in_16_bits(kind, dtype):
+    model, images = digit_detr(kind).to(dtype).eval(), torch.rand(2, 1, 64, 64).to(dtype)
+    outputs = model(images)
+    assert outputs["pred_boxes"].dtype == torch.float32 and outputs["pred_boxes"].isfinite().all()
+    assert model.attention_maps(images).isfinite().all()
+    assert model.backbone[1](torch.zeros(1, 4, 4, dtype=torch.bool)).dtype == torch.float32
+
+
+@pytest.mark.parametrize("kind", [DETR, TwoStageDETR])
+@torch.no_grad()
+def test_an_image_of_padding_alone_stays_finite_and_changes_no_other(kind):
+    torch.manual_seed(0)
+    model, images = digit_detr(kind).eval(), torch.rand(2, 1, 64, 64)
+    mask = torch.zeros(2, 64, 64, dtype=torch.bool)
+    mask[0, :, 32:] = mask[1] = True
+    outputs, maps = model(images, mask), model.attention_maps(images, mask)
+    assert outputs["pred_boxes"].isfinite().all() and outputs["pred_logits"].isfinite().all()
+    assert close(maps.sum((4, 5)), torch.ones(maps.shape[:4]), 1e-5)
+    assert close(model(images[:1], mask[:1])["pred_boxes"], outputs["pred_boxes"][:1], 1e-5)
+
+
+@pytest.mark.parametrize("kind", [DETR, TwoStageDETR])
+@torch.no_grad()
+def test_exports_for_any_number_of_images(kind):
+    model, images = digit_detr(kind).eval(), torch.rand(4, 1, 64, 64)
+    exported = torch.export.export(model, (images[:3],), dynamic_shapes={"images": {0: torch.export.Dim("B")}})
+    assert close(exported.module()(images)["pred_boxes"], model(images)["pred_boxes"], 1e-5)
 
 
 def test_runs_under_autocast_and_compiled():

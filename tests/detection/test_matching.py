@@ -6,8 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from lib.detection import HungarianMatcher, SetCriterion
+from lib import checks
+from lib.detection import HungarianMatcher, SetCriterion, boxes, matching
+from lib.detection.digits import digit_detr
 
 STORED = np.load(Path(__file__).parents[1] / "reference" / "detr_loss.npz")
 GIVEN = {name: torch.tensor(STORED[name]) for name in STORED if not name.startswith("_")}
@@ -69,9 +72,9 @@ def test_losses_and_gradients_are_those_of_the_release():
 def test_no_permutation_is_cheaper(seed):
     outputs, targets = random_case(seed)
     matcher = HungarianMatcher()
-    blocks = matcher.cost(outputs, targets).split([len(target["labels"]) for target in targets], dim=2)
     for i, (query, found) in enumerate(matcher(outputs, targets)):
-        cost, objects = blocks[i][i], len(targets[i]["labels"])
+        objects = len(targets[i]["labels"])
+        cost = matcher.cost(outputs, targets)[i, :, :objects]
         least = min(
             sum(cost[row, column].item() for column, row in enumerate(rows))
             for rows in permutations(range(len(cost)), objects)
@@ -121,11 +124,11 @@ def test_proposals_have_their_own_losses():
 def test_cost_is_minus_probability_and_distance_and_overlap():
     outputs, targets = random_case(3)
     classes = HungarianMatcher(1, 0, 0).cost(outputs, targets)
-    labels = torch.cat([target["labels"] for target in targets])
-    assert torch.allclose(classes[2, 1], -outputs["pred_logits"][2, 1].softmax(0)[labels])
+    assert classes.shape == (3, 6, 4)
+    assert torch.allclose(classes[2, 1, :2], -outputs["pred_logits"][2, 1].softmax(0)[targets[2]["labels"]])
     distance = HungarianMatcher(0, 1, 0).cost(outputs, targets)
-    assert distance[1, 5, 3].item() == pytest.approx(
-        (outputs["pred_boxes"][1, 5] - targets[0]["boxes"][3]).abs().sum().item(), abs=1e-6
+    assert distance[2, 5, 1].item() == pytest.approx(
+        (outputs["pred_boxes"][2, 5] - targets[2]["boxes"][1]).abs().sum().item(), abs=1e-6
     )
     same = {**outputs, "pred_boxes": outputs["pred_boxes"].clone()}
     same["pred_boxes"][0, 0] = targets[0]["boxes"][1]
@@ -208,8 +211,8 @@ def bad(**changes):
     "targets, message",
     [
         ([], r"targets must be one for each of the 1 images, got 0"),
-        (bad(labels=torch.tensor([5])), r"labels must lie between 0 and 4, got values from 5 to 5"),
-        (bad(labels=torch.tensor([-1])), r"labels must lie between 0 and 4, got values from -1 to -1"),
+        (bad(labels=torch.tensor([5])), r"labels must be between 0 and 4, got values from 5 to 5"),
+        (bad(labels=torch.tensor([-1])), r"labels must be between 0 and 4, got values from -1 to -1"),
         (bad(labels=torch.tensor([2.0])), r"targets\[0\] must have integer labels \(T,\) and boxes \(T, 4\)"),
         (bad(boxes=torch.zeros(2, 4)), r"targets\[0\] must have integer labels \(T,\) and boxes \(T, 4\)"),
         (bad(boxes=torch.tensor([[0.5, 1.5, 0.2, 0.2]])), r"boxes must be \(cx, cy, w, h\) in \[0, 1\]"),
@@ -228,15 +231,107 @@ def test_targets_that_do_not_fit_are_refused(targets, message):
 
 
 def test_bad_settings_and_bad_outputs_are_refused():
-    with pytest.raises(ValueError, match=r"costs must be finite, at least 0 and not all 0, got \(0, 0, 0\)"):
+    with pytest.raises(ValueError, match="cost_class, cost_bbox and cost_giou must not all be 0"):
         HungarianMatcher(0, 0, 0)
-    with pytest.raises(ValueError, match="costs must be finite"):
+    with pytest.raises(ValueError, match="cost_class must be a finite number, at least 0, got -1"):
         HungarianMatcher(-1)
-    with pytest.raises(ValueError, match=r"eos_coef must be finite and at least 0, got -0\.1"):
+    with pytest.raises(ValueError, match=r"eos_coef must be a finite number, at least 0, got -0\.1"):
         SetCriterion(5, eos_coef=-0.1)
-    with pytest.raises(ValueError, match="loss_bbox must be finite"):
+    with pytest.raises(ValueError, match="loss_bbox must be a finite number"):
         SetCriterion(5, weights={"loss_bbox": float("inf")})
     outputs, targets = random_case(0)
     outputs["pred_logits"][0, 0, 0] = float("nan")
     with pytest.raises(ValueError, match="outputs must be finite"):
         HungarianMatcher()(outputs, targets)
+
+
+class Waits(TorchDispatchMode):
+    """Counts what makes the processor wait for an accelerator: numbers that are read, sizes that depend on them."""
+
+    KINDS = ("_local_scalar_dense", "nonzero", "masked_select", "unique", "repeat_interleave", "is_nonzero", "equal")
+
+    def __init__(self):
+        super().__init__()
+        self.found = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name = func.overloadpacket.__name__
+        places = args[1] if name.startswith("index") and isinstance(args[1], (list, tuple)) else ()
+        by_mask = any(place is not None and place.dtype in (torch.bool, torch.uint8) for place in places)
+        if by_mask or any(kind in name for kind in self.KINDS):
+            self.found.append(name)
+        return func(*args, **(kwargs or {}))
+
+
+def unreadable(monkeypatch):
+    """As on an accelerator, where no number can be read without waiting."""
+    for module in (checks, boxes, matching):
+        monkeypatch.setattr(module, "readable", lambda value: False)
+
+
+def test_a_step_waits_for_its_device_only_where_costs_go_to_the_processor(monkeypatch):
+    unreadable(monkeypatch)
+    copies, model, criterion = [], digit_detr(), SetCriterion(10)
+    monkeypatch.setattr(torch.Tensor, "cpu", lambda tensor: copies.append(tensor) or tensor)
+    targets = random_case(1, classes=10)[1]
+    with Waits() as waits:
+        criterion.total(criterion(model(torch.rand(3, 1, 64, 64)), targets)).backward()
+    assert waits.found == [] and len(copies) == 1
+    with waits:
+        targets[0]["boxes"][targets[0]["labels"] >= 0].sum().item()  # so that the count above can fail
+    assert len(waits.found) == 2
+
+
+@pytest.mark.parametrize("objects", [(4, 0, 2), (0, 0, 0)])
+@pytest.mark.parametrize("name", ["pred_logits", "pred_boxes"])
+def test_outputs_that_are_no_numbers_end_in_an_error_on_every_device(monkeypatch, name, objects):
+    """Also where no image has an object."""
+    outputs, targets = random_case(0, objects=objects)
+    outputs[name][1, 2, 3] = float("nan")
+    for _ in range(2):
+        with pytest.raises(ValueError, match="outputs must be finite"):
+            SetCriterion(5)(outputs, targets)
+        unreadable(monkeypatch)
+
+
+@pytest.mark.parametrize("dtype", [torch.int32, torch.int16, torch.int8, torch.uint8])
+def test_labels_are_integers_of_any_width(dtype):
+    outputs, targets = random_case(2)
+    narrow = [{**target, "labels": target["labels"].to(dtype)} for target in targets]
+    wanted, found = SetCriterion(5)(outputs, targets), SetCriterion(5)(outputs, narrow)
+    assert all(torch.equal(found[name], wanted[name]) for name in wanted)
+
+
+def test_images_are_matched_each_by_itself():
+    outputs, targets = random_case(6)
+    for i, (query, found) in enumerate(HungarianMatcher()(outputs, targets)):
+        alone = {name: value[i : i + 1] for name, value in outputs.items()}
+        ((wanted_query, wanted_found),) = HungarianMatcher()(alone, targets[i : i + 1])
+        assert torch.equal(query, wanted_query) and torch.equal(found, wanted_found)
+
+
+def test_layers_with_too_few_predictions_are_refused():
+    (few, targets), (many, _) = random_case(4, queries=3), random_case(5)
+    with pytest.raises(ValueError, match=r"targets\[0\] has 4 objects, more than the 3 queries"):
+        HungarianMatcher().of_layers([many, few], targets)
+
+
+def test_no_object_without_weight_and_no_objects_cost_nothing():
+    outputs, targets = random_case(1, objects=(0, 0))
+    logits = outputs["pred_logits"].requires_grad_()
+    loss = SetCriterion(5, eos_coef=0)(outputs, targets)["loss_ce"]
+    loss.backward()
+    assert loss == 0 and (logits.grad == 0).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_losses_are_float32_inside_and_outside_autocast(dtype):
+    outputs, targets = random_case(3)
+    narrow = {**outputs, "pred_logits": outputs["pred_logits"].to(dtype)}
+    with torch.autocast("cpu", dtype):
+        inside = SetCriterion(5)(narrow, targets)
+    outside = SetCriterion(5)(narrow, targets)
+    wide = SetCriterion(5)({**narrow, "pred_logits": narrow["pred_logits"].float()}, targets)
+    for name, value in wide.items():
+        assert value.dtype == inside[name].dtype == outside[name].dtype == torch.float32
+        assert torch.equal(inside[name], value) and torch.equal(outside[name], value), name
