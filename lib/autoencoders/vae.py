@@ -40,10 +40,10 @@ def log_normal(x: Tensor, mean: Tensor, logvar: Tensor) -> Tensor:
 def kl_to_standard_normal(mu: Tensor, logvar: Tensor) -> Tensor:
     r"""$\mathrm{KL}(\mathcal N(\mu, \sigma^2)\Vert\mathcal N(0, 1)) = \frac12(\mu^2+\sigma^2-\log\sigma^2-1)$ a number.
 
-    Kingma and Welling (2014), appendix B. `mu` and `logvar` have one shape, which the result keeps.
+    Kingma and Welling (2014), appendix B. `logvar` has the shape of `mu`, which the result keeps, or is one number.
     """
     check_floats("mu", mu)
-    check_floats("logvar", logvar, like=mu)
+    check_floats("logvar", logvar, like=None if getattr(logvar, "ndim", 1) == 0 else mu)
     return 0.5 * (mu.square() + logvar.exp() - logvar - 1)
 
 

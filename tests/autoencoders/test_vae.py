@@ -213,3 +213,8 @@ def test_bad_counts_are_named(bad):
 def test_bad_noise_is_named():
     with pytest.raises(ValueError, match=r"noise must have the shape \(2, 3\), got \(2, 4\)"):
         VAE(3).elbo(torch.zeros(2, 1, 28, 28), torch.zeros(2, 4))
+
+
+def test_the_kl_takes_one_variance_for_all():
+    mu, logvar = torch.randn(3, 2), torch.tensor(-0.7)
+    assert torch.equal(kl_to_standard_normal(mu, logvar), kl_to_standard_normal(mu, logvar.expand(3, 2)))
