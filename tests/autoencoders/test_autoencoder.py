@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from lib.autoencoders import VAE, Autoencoder, start_at_mean
 from lib.autoencoders.autoencoder import decoder, encoder
-from tests.autoencoders.waits import waits
+from tests.waits import waits
 
 MODELS = [Autoencoder, VAE]
 NETWORKS = ["mlp", "conv"]

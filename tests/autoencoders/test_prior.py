@@ -6,7 +6,7 @@ from torch import nn
 
 from lib.autoencoders import CodePrior, MaskedConv2d
 from lib.autoencoders.prior import draw
-from tests.autoencoders.waits import waits
+from tests.waits import waits
 
 
 def prior(seed=0, **changes):

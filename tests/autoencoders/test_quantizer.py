@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from lib.autoencoders import VectorQuantizer
-from tests.autoencoders.waits import waits
+from tests.waits import waits
 
 STORED = np.load(Path(__file__).parents[1] / "reference" / "vq.npz")
 GIVEN = {name: torch.tensor(STORED[name]) for name in STORED if not name.startswith("_")}

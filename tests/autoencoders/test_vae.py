@@ -7,7 +7,7 @@ import torch
 from torch.distributions import Bernoulli, Independent, MultivariateNormal, Normal, kl_divergence
 
 from lib.autoencoders import VAE, kl_to_standard_normal
-from tests.autoencoders.waits import waits
+from tests.waits import waits
 
 
 class Linear(torch.nn.Module):

@@ -5,7 +5,7 @@ import torch
 
 from lib.autoencoders import VQVAE, VQVAE2
 from lib.autoencoders.vqvae import Decoder, Encoder
-from tests.autoencoders.waits import waits
+from tests.waits import waits
 
 
 def small(kind):

@@ -6,9 +6,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
-from lib import checks
 from lib.diffusion import GaussianDiffusion, cosine_betas, ddim, ddpm, digit_unet, linear_betas, sample, simple_loss
 from lib.diffusion.ddim import ddim_step, invert
 from lib.diffusion.guidance import (
@@ -23,6 +21,7 @@ from lib.diffusion.improved import hybrid_loss, learned_mean_variance, vlb_loss
 from lib.diffusion.latent import digit_latent_denoiser
 from lib.diffusion.schedule import times
 from lib.diffusion.score import GaussianMixture, denoising_score_matching, eps_from_score, langevin, score_from_eps
+from tests.waits import waits
 
 SHAPE = (2, 1, 28, 28)
 process = GaussianDiffusion(linear_betas(1000))
@@ -267,32 +266,6 @@ def test_times_rise_and_leave_no_part_of_the_chain_out(spacing, T, n):
 # What is never waited for
 
 
-class Waits(TorchDispatchMode):
-    """Counts what would wait for a device: reading numbers, or sizes that depend on them; and lists that are copied."""
-
-    READS = ("_local_scalar_dense", "nonzero", "masked_select", "equal", "unique", "is_nonzero", "item", "lift_fresh")
-
-    def __init__(self):
-        super().__init__()
-        self.found = []
-
-    def __torch_dispatch__(self, function, types, arguments=(), named=None):
-        name = function.overloadpacket.__name__
-        if name.startswith(self.READS):
-            self.found.append(name)
-        return function(*arguments, **(named or {}))
-
-
-@pytest.fixture
-def far(monkeypatch):
-    """All tensors count as those of a device that must be waited for."""
-    import lib.diffusion.ddim
-    import lib.diffusion.score
-
-    for module in (checks, lib.diffusion.ddim, lib.diffusion.score):
-        monkeypatch.setattr(module, "readable", lambda value: False)
-
-
 def wavy(x, t):
     return (2 * x + t.view(-1, *[1] * (x.ndim - 1))).sin()
 
@@ -320,10 +293,8 @@ STEPS = {
 
 
 @pytest.mark.parametrize("step", STEPS)
-def test_no_step_waits_for_the_device(far, step):
-    with Waits() as waits:
-        STEPS[step]()
-    assert not waits.found
+def test_no_step_waits_for_the_device(monkeypatch, step):
+    assert not waits(STEPS[step], monkeypatch)
 
 
 @pytest.mark.parametrize(
@@ -337,13 +308,9 @@ def test_no_step_waits_for_the_device(far, step):
     ],
     ids=["ddpm", "learned variance", "ddim", "back to noise", "guided"],
 )
-def test_a_walk_waits_before_it_starts_and_never_on_the_way(far, walk):
-    found = []
-    for steps in (2, 20):
-        with Waits() as waits:
-            walk(steps)
-        found.append(len(waits.found))
-    assert found[0] == found[1]
+def test_a_walk_waits_before_it_starts_and_never_on_the_way(monkeypatch, walk):
+    few, many = (waits(lambda steps=steps: walk(steps), monkeypatch) for steps in (2, 20))
+    assert few == many
 
 
 # Compilation

@@ -3,32 +3,18 @@
 import pytest
 import torch
 from torch import nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from lib.training import EMA, fit
 from lib.training.fit import batches
-
-WAITS = {torch.ops.aten._local_scalar_dense.default, torch.ops.aten.nonzero.default, torch.ops.aten.equal.default}
-
-
-class Watch(TorchDispatchMode):
-    """Counts the operations for whose result the program must wait."""
-
-    def __init__(self):
-        super().__init__()
-        self.waits = 0
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        self.waits += func in WAITS
-        return func(*args, **(kwargs or {}))
+from tests.waits import Waits
 
 
 def waits(steps, every, loss=lambda model, x: model(x).square().mean(), **options):
     model = nn.Sequential(nn.Linear(2, 4), nn.BatchNorm1d(4), nn.Dropout(0.1), nn.Linear(4, 1))
     settings = {"images": 8 * steps, "batch_size": 8, "every": 8 * every, "show": False, "precision": "no"}
-    with Watch() as watch:
+    with Waits() as found:
         history = fit(model, loss, torch.rand(16, 2), **settings, **options)
-    return watch.waits, len(history.records)
+    return len(found.found), len(history.records)
 
 
 @pytest.mark.parametrize("options", [{}, {"ema": 0.9, "clip": 1.0, "weight_decay": 0.1}, {"schedule": "onecycle"}])
@@ -55,8 +41,8 @@ def test_a_pause_and_a_record_wait_a_fixed_number_of_times():
 
 def test_average_and_order_do_not_wait():
     average, order = EMA(nn.Linear(2, 1), 0.9), batches(8, 2, 0)
-    with Watch() as watch:
+    with Waits() as found:
         for _ in range(20):
             average.update()
             next(order)
-    assert watch.waits == 0
+    assert not found.found

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 
 from lib.vision_transformers import VisionTransformer
 from lib.vision_transformers.beit import BEiT
-from tests.autoencoders.waits import waits
+from tests.waits import waits
 
 
 def tiny(seed=0, **changes):

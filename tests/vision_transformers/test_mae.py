@@ -8,7 +8,6 @@ from safetensors.torch import load_file, save_file
 
 from lib.vision_transformers import MaskedAutoencoderViT, VisionTransformer
 from lib.vision_transformers.mae import random_masking, sincos_2d
-from tests.autoencoders.waits import waits
 from tests.vision_transformers.test_vit import (
     PRECISIONS,
     assert_all_learn,
@@ -22,6 +21,7 @@ from tests.vision_transformers.test_vit import (
     shapes_of,
     unlike_any,
 )
+from tests.waits import waits
 
 TINY = {
     "img_size": 32, "patch_size": 8, "embed_dim": 48, "depth": 2, "num_heads": 3,

@@ -20,7 +20,6 @@ from lib.vision_transformers import (
     window_reverse,
 )
 from lib.vision_transformers.swin import PatchMerging, SwinTransformerBlock, WindowAttention
-from tests.autoencoders.waits import waits
 from tests.vision_transformers.test_vit import (
     PRECISIONS,
     assert_all_learn,
@@ -34,6 +33,7 @@ from tests.vision_transformers.test_vit import (
     shapes_of,
     unlike_any,
 )
+from tests.waits import waits
 
 PARTS = dict(np.load(Path(__file__).parents[1] / "reference" / "swin_parts.npz"))
 TINY = {

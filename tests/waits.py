@@ -1,17 +1,18 @@
 """Counts the places where a device would be waited for, on a machine that has none."""
 
+import sys
+
 import torch
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-LOOKS = ("_local_scalar_dense", "item", "is_nonzero", "equal", "nonzero", "masked_select", "multinomial", "_unique2")
+# Numbers that are read, sizes that depend on numbers, and lists that are copied to the device.
+LOOKS = ("_local_scalar_dense", "item", "is_nonzero", "equal", "nonzero", "masked_select", "multinomial", "_unique",
+         "unique", "repeat_interleave", "lift_fresh")  # fmt: skip
 
 
 class Waits(TorchDispatchMode):
-    """The names of all calls that must know a number of a tensor before they can go on.
-
-    Use it with `lib.checks.readable` patched to say no, as it does of tensors on a device.
-    """
+    """The names of all calls that must know a number of a tensor before they can go on."""
 
     def __init__(self):
         super().__init__()
@@ -19,10 +20,9 @@ class Waits(TorchDispatchMode):
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         name = function.overloadpacket.__name__
-        masks = name.startswith("index") and any(
-            part is not None and part.dtype == torch.bool for part in indices(args)
-        )
-        if name in LOOKS or masks:
+        places = args[1] if name.startswith("index") and isinstance(args[1], (list, tuple)) else ()
+        masks = any(place is not None and place.dtype in (torch.bool, torch.uint8) for place in places)
+        if name.startswith(LOOKS) or masks:
             self.found.append(name)
         return function(*args, **(kwargs or {}))
 
@@ -40,14 +40,16 @@ class Readings(TorchFunctionMode):
         return function(*args, **(kwargs or {}))
 
 
-def indices(args) -> list:
-    """What an indexing call indexes with."""
-    return list(args[1]) if len(args) > 1 and isinstance(args[1], (list, tuple)) else []
+def far(monkeypatch) -> None:
+    """From here on all tensors count as those of a device that must be waited for."""
+    for name, module in sorted(sys.modules.items()):
+        if name.startswith("lib.") and hasattr(module, "readable"):
+            monkeypatch.setattr(module, "readable", lambda value: False)
 
 
 def waits(run, monkeypatch) -> list[str]:
     """What `run()` would wait for on a device."""
-    monkeypatch.setattr("lib.checks.readable", lambda value: False)
+    far(monkeypatch)
     with Waits() as mode, Readings(mode.found):
         run()
     return mode.found
