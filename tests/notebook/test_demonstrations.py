@@ -51,7 +51,7 @@ def test_what_algebra_can_prove_it_proves(derivations):
     proved = "kl two aggregate trick square two-steps induction products convolution toy posterior width centre score"
     notes = {d.name: {s.note for s in d.steps} for d in derivations}
     assert {name: notes[name] for name in proved.split() if notes[name] != {None}} == {
-        "posterior": {None, r"for $t \ne 1$"}  # at t = 1 there is no x_{t-1} beside x_0
+        "posterior": {None, r"for $t \ge 2$"}  # at t = 1 there is no x_{t-1} beside x_0
     }
     tested = "checked exactly on 9 random finite models of up to 4 states a variable, $T = 2, 3, 4$"
     assert {note for name in ("bound", "nine") for note in notes[name] if note} == {tested}
