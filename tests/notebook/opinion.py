@@ -403,12 +403,15 @@ class Opinion:
     # ---- relations
 
     def scale(self, e: Expression):
-        """The size of what may cancel: the terms of a sum, and the values whose difference makes a gradient."""
+        """The size of what may cancel: the terms of a sum, the values whose difference makes a gradient, and the
+        probabilities in an average, which add up to 1.
+        """
+        averages = any(isinstance(part, (Expect_, Integral_)) for part in walk(e))
         inside = [self.scale(part.body) for part in walk(e) if isinstance(part, Grad_) and part is not e]
         while isinstance(e, (Group, Neg, Grad_)):
             e = e.body
         terms = e.terms if isinstance(e, Add) else (e,)
-        return max(*(np.max(abs(self.value(term, {}))) for term in terms), *inside, 0)
+        return max(*(np.max(abs(self.value(term, {}))) for term in terms), *inside, int(averages))
 
     def difference(self, previous, new, relation: str, of) -> str:
         """Nothing if ``new`` stands in the relation to ``previous``, else the two values."""
