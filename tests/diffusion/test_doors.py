@@ -66,27 +66,6 @@ def test_a_schedule_stays_in_64_bits_and_may_be_asked_for_32():
     assert whole.to("cpu").betas.dtype == torch.float64 and whole.float().betas.dtype == torch.float32
 
 
-@pytest.fixture
-def without_float64(monkeypatch):
-    """A device "mps" whose tensors stay on the CPU, but which refuses float64 as Apple's does."""
-    real = torch.Tensor.to
-
-    def to(self, *arguments, **named):
-        def there(device):
-            return str(device).startswith("mps")
-
-        if any(map(there, arguments)) or there(named.get("device")):
-            dtype = next((a for a in (*arguments, named.get("dtype")) if isinstance(a, torch.dtype)), self.dtype)
-            if dtype == torch.float64:
-                raise TypeError("Cannot convert a MPS Tensor to float64 dtype as the MPS framework doesn't support it")
-            arguments = tuple("cpu" if there(a) else a for a in arguments)
-            named = {name: value for name, value in named.items() if name != "device"}
-        return real(self, *arguments, **named)
-
-    monkeypatch.setattr(torch.Tensor, "to", to)
-    return torch.device("mps")
-
-
 def test_a_device_without_float64_gets_float32(without_float64):
     there = GaussianDiffusion(linear_betas(1000)).to(without_float64)
     assert all(table.dtype == torch.float32 for table in there.buffers())

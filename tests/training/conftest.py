@@ -28,26 +28,11 @@ def classifier():
 
 
 @pytest.fixture
-def apple(monkeypatch):
-    """A device without float64, as Apple's GPUs are: moving such numbers there raises, all else stays on the CPU."""
-    real = torch.Tensor.to
-
-    def there(place):
-        return isinstance(place, str | torch.device) and str(place).startswith("mps")
-
-    def to(self, *args, **options):
-        if there(options.get("device")) or any(map(there, args)):
-            kinds = [kind for kind in (*args, options.get("dtype")) if isinstance(kind, torch.dtype)]
-            if torch.float64 in (kinds or [self.dtype]):
-                raise TypeError("Cannot convert a MPS Tensor to float64 dtype as the MPS framework doesn't support it")
-            args = tuple("cpu" if there(place) else place for place in args)
-            options = {name: value for name, value in options.items() if name != "device"}
-        return real(self, *args, **options)
-
-    monkeypatch.setattr(torch.Tensor, "to", to)
+def apple(without_float64):
+    """A device without float64, to which no real images and no classifier have come before."""
     caches = (metrics._against_test_images, module._loaded)
     for cache in caches:
         cache.cache_clear()
-    yield torch.device("mps")
+    yield without_float64
     for cache in caches:
         cache.cache_clear()
