@@ -1,10 +1,14 @@
-"""What functions ask of their arguments: clear errors that name the argument, what came and what was wanted."""
+"""What functions ask of their arguments: clear errors that name the argument, what came and what was wanted.
+
+Below them: in which precision numbers are added up, and in which a network is asked.
+"""
 
 import math
+from collections.abc import Sequence
 from numbers import Integral, Real
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 def check_count(least: int = 1, most: int | None = None, /, **numbers: int) -> None:
@@ -34,6 +38,55 @@ def check_option(name: str, value: str, options: tuple[str, ...]) -> None:
     """Raises `ValueError` where `value` is none of `options`."""
     if value not in options:
         raise ValueError(f"{name} must be one of {', '.join(options)}, got {value!r}")
+
+
+def check_flags(**flags: bool) -> None:
+    """Raises `ValueError` unless all are True or False."""
+    for name, flag in flags.items():
+        if not isinstance(flag, bool):
+            raise ValueError(f"{name} must be True or False, got {described(flag)}")
+
+
+def check_sizes(name: str, sizes: Sequence[int], wanted: str = "") -> tuple[int, ...]:
+    """`sizes` as a tuple of positive integers, as many as `wanted` ("C, H, W") names, else at least one.
+
+    Raises `ValueError` for anything else. While a model is exported with free sizes, these count as integers.
+    """
+    listed = isinstance(sizes, Sequence) and not isinstance(sizes, str) and len(sizes) > 0
+    if not listed or (wanted and len(sizes) != len(wanted.split(", "))) or not all(map(is_size, sizes)):
+        raise ValueError(f"{name} must be positive integers{wanted and f' ({wanted})'}, got {sizes!r:.60}")
+    return tuple(sizes)
+
+
+def is_size(value: object) -> bool:
+    """Whether `value` is a positive integer, or one that is left free while a model is exported."""
+    if isinstance(value, torch.SymInt):
+        return True
+    return isinstance(value, Integral) and not isinstance(value, bool) and int(value) > 0
+
+
+def check_shape(shape: object) -> None:
+    """Raises `ValueError` unless `shape` is one of images, (B, ...), of which there may be none."""
+    if not isinstance(shape, Sequence) or isinstance(shape, str) or not shape:
+        raise ValueError(f"shape must be (B, ...), got {shape!r}")
+    for size in shape:
+        check_count(0, **{"each of shape": size})
+
+
+def check_generator(generator: torch.Generator | None, device: torch.device | str | None = None) -> None:
+    """Raises `ValueError` unless `generator` is None or a generator, one of this kind of `device` where it is given."""
+    if generator is None:
+        return
+    if not isinstance(generator, torch.Generator):
+        raise ValueError(f"generator must be a torch.Generator or None, got {described(generator)}")
+    if device is not None and generator.device.type != (kind := torch.device(device).type):
+        raise ValueError(f"generator must be a torch.Generator on {kind}, got {generator.device}")
+
+
+def check_some(name: str, value: Tensor) -> None:
+    """Raises `ValueError` where a mean over `value` would be one over nothing."""
+    if not value.numel():
+        raise ValueError(f"{name} must hold something, got shape {tuple(value.shape)}")
 
 
 def check_floats(name: str, value: object, *, like: Tensor | None = None) -> Tensor:
@@ -79,3 +132,14 @@ def readable(value: Tensor) -> bool:
 def described(value: object) -> str:
     """What came in place of a tensor, in a few words: type and shape of a tensor, anything else as it is written."""
     return f"{value.dtype} {tuple(value.shape)}" if isinstance(value, Tensor) else f"{value!r:.60}"
+
+
+def upcast(x: Tensor) -> Tensor:
+    """`x` in float32 or wider: of a sum over pixels, or of a walk of small steps, 16 bits keep two or three figures."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+def cast_for(network: nn.Module, x: Tensor) -> Tensor:
+    """`x` in the precision of the network's parameters: what stands at its door."""
+    parameter = next(network.parameters(), None)
+    return x if parameter is None else x.to(parameter.dtype)

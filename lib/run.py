@@ -37,7 +37,7 @@ from lib.training import (
     load_mnist,
     pretrained,
 )
-from lib.training.precision import average_precision
+from lib.training.average_precision import average_precision
 from lib.training.scenes import digit_scenes
 from lib.vision_transformers import MaskedAutoencoderViT, SwinTransformer, VisionTransformer
 from lib.vision_transformers.digits import digit_mae
@@ -114,20 +114,20 @@ def build_vqvae2(options: argparse.Namespace) -> VQVAE2:
     return VQVAE2(1, 64, num_blocks=1, dim=16, num_codes=options.codes, restart=0.5)
 
 
-def words_loss(model: VQVAE | VQVAE2, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
+def vq_loss(model: VQVAE | VQVAE2, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
     """Squared error a pixel and what the quantiser adds."""
-    return model.loss(for_words(model, images))
+    return model.loss(pad_to_stride(model, images))
 
 
-def words_test(model: VQVAE | VQVAE2, images: Tensor, labels: Tensor) -> dict[str, float]:
+def vq_test(model: VQVAE | VQVAE2, images: Tensor, labels: Tensor) -> dict[str, float]:
     """Squared error a pixel, of the digits without their frame."""
-    images = for_words(model, images[:2000])
+    images = pad_to_stride(model, images[:2000])
     frame = (images.shape[-1] - 28) // 2
     error = (model(images)[0] - images)[..., frame : frame + 28, frame : frame + 28]
     return {"test_error": error.square().mean().item()}
 
 
-def for_words(model: VQVAE | VQVAE2, images: Tensor) -> Tensor:
+def pad_to_stride(model: VQVAE | VQVAE2, images: Tensor) -> Tensor:
     """Images in a black frame, if they need one, so that the model's stride divides their sides."""
     frame = -images.shape[-1] % model.stride // 2
     return F.pad(images, (frame, frame, frame, frame))
@@ -174,36 +174,42 @@ def ddpm_sample(model: UNet, count: int) -> Tensor:
 
 
 def conditional_loss(model: UNet, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
-    """`told_loss` in improved DDPM's noise."""
-    return told_loss(model, diffusion(cosine_betas), 2 * images - 1, labels)
+    """`class_conditional_loss` in improved DDPM's noise."""
+    return class_conditional_loss(model, diffusion(cosine_betas), 2 * images - 1, labels)
 
 
 def conditional_test(model: UNet, images: Tensor, labels: Tensor) -> dict[str, float]:
-    """`told_test` of 1,000 test images."""
-    return told_test(model, diffusion(cosine_betas), 2 * images[:1000] - 1, labels[:1000])
+    """`class_conditional_test` of 1,000 test images."""
+    return class_conditional_test(model, diffusion(cosine_betas), 2 * images[:1000] - 1, labels[:1000])
 
 
 def conditional_sample(model: UNet, count: int) -> Tensor:
     """Digits, equally many of each class."""
-    return (told_sample(model, diffusion(cosine_betas), (count, 1, 28, 28)).clamp(-1, 1) + 1) / 2
+    return (class_conditional_sample(model, diffusion(cosine_betas), (count, 1, 28, 28)).clamp(-1, 1) + 1) / 2
 
 
-def told_loss(model: nn.Module, process: GaussianDiffusion, x0: Tensor, labels: Tensor) -> dict[str, Tensor]:
+def class_conditional_loss(
+    model: nn.Module, process: GaussianDiffusion, x0: Tensor, labels: Tensor
+) -> dict[str, Tensor]:
     """How wrong the velocity is, of images or codes (B, ...); seven times in eight the network is told the label."""
     told = functools.partial(model, labels=drop_labels(labels, 1 / 8))
     return {"loss": simple_loss(told, process, x0, target="v").mean()}
 
 
-def told_test(model: nn.Module, process: GaussianDiffusion, x0: Tensor, labels: Tensor) -> dict[str, float]:
+def class_conditional_test(
+    model: nn.Module, process: GaussianDiffusion, x0: Tensor, labels: Tensor
+) -> dict[str, float]:
     """The error of the velocity, of one image or code at each time, with the labels and without."""
     told = functools.partial(model, labels=labels)
     return {
         "test_loss": loss_at_all_times(told, process, x0, "v"),
-        "untold_test_loss": loss_at_all_times(model, process, x0, "v"),
+        "unconditional_test_loss": loss_at_all_times(model, process, x0, "v"),
     }
 
 
-def told_sample(model: nn.Module, process: GaussianDiffusion, shape: tuple[int, ...], clip: bool = True) -> Tensor:
+def class_conditional_sample(
+    model: nn.Module, process: GaussianDiffusion, shape: tuple[int, ...], clip: bool = True
+) -> Tensor:
     """Images or codes of classes 0, 1, ..., 9, 0, ..., in 20 steps of DDIM with guidance of scale 1."""
     guided = classifier_free(model, torch.arange(shape[0], device=default_device()) % 10, 1.0)
     return ddim.sample(guided, process, shape, 20, target="v", clip=clip, spacing="trailing")
@@ -255,18 +261,18 @@ def latent_codes(images: Tensor) -> Tensor:
 
 
 def latent_loss(model: LatentDenoiser, codes: Tensor, labels: Tensor) -> dict[str, Tensor]:
-    """`told_loss` of codes."""
-    return told_loss(model, diffusion(), codes, labels)
+    """`class_conditional_loss` of codes."""
+    return class_conditional_loss(model, diffusion(), codes, labels)
 
 
 def latent_test(model: LatentDenoiser, images: Tensor, labels: Tensor) -> dict[str, float]:
-    """`told_test` of the codes of 1,000 test images."""
-    return told_test(model, diffusion(), latent_codes(images[:1000]), labels[:1000])
+    """`class_conditional_test` of the codes of 1,000 test images."""
+    return class_conditional_test(model, diffusion(), latent_codes(images[:1000]), labels[:1000])
 
 
 def latent_sample(model: LatentDenoiser, count: int) -> Tensor:
     """Decoded digits, equally many of each class."""
-    codes = told_sample(model, diffusion(), (count, 4, 7, 7), clip=False)
+    codes = class_conditional_sample(model, diffusion(), (count, 4, 7, 7), clip=False)
     images = torch.cat([shipped_first_stage().to_image(part) for part in codes.split(PART)])
     return (images.clamp(-1, 1) + 1) / 2
 
@@ -361,8 +367,8 @@ def detr_test(model: DETR, images: Tensor, labels: Tensor) -> dict[str, float]:
 RECIPES = {
     "autoencoder": Recipe(build_autoencoder, autoencoder_loss, autoencoder_test, autoencoder_sample),
     "vae": Recipe(build_vae, vae_loss, vae_test, vae_sample),
-    "vqvae": Recipe(build_vqvae, words_loss, words_test, batch_size=32),
-    "vqvae2": Recipe(build_vqvae2, words_loss, words_test, batch_size=32),
+    "vqvae": Recipe(build_vqvae, vq_loss, vq_test, batch_size=32),
+    "vqvae2": Recipe(build_vqvae2, vq_loss, vq_test, batch_size=32),
     "ddpm": Recipe(build_ddpm, ddpm_loss, ddpm_test, ddpm_sample, cpu_images=400_000, batch_size=32),
     "conditional": Recipe(
         build_conditional,
@@ -482,8 +488,8 @@ def main(arguments: list[str] | None = None) -> None:
             measured |= {"samples": SAMPLES, "frechet_distance": frechet_distance(samples), **digit_statistics(samples)}
             print(f"  Fréchet distance of {SAMPLES:,} samples: {measured['frechet_distance']:.3g}")
         if options.publish:
-            untold = ("checkpoint", "may_differ", "publish")
-            settings = {name: value for name, value in vars(options).items() if name not in untold}
+            private = ("checkpoint", "may_differ", "publish")
+            settings = {name: value for name, value in vars(options).items() if name not in private}
             told = {name: str(value) for name, value in {**settings, **measured}.items()}
             print(f"  weights in {pretrained.publish(options.model, model, told)}")
     process.wait_for_everyone()

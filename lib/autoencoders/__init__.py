@@ -1,6 +1,6 @@
 """Part 1: models that learn a code for an image."""
 
-from lib.autoencoders.autoencoder import Autoencoder, start_at_mean
+from lib.autoencoders.autoencoder import Autoencoder, init_bias_to_mean
 from lib.autoencoders.prior import CodePrior, MaskedConv2d
 from lib.autoencoders.quantizer import VectorQuantizer
 from lib.autoencoders.vae import VAE, kl_to_standard_normal
@@ -15,6 +15,6 @@ __all__ = [
     "CodePrior",
     "MaskedConv2d",
     "VectorQuantizer",
+    "init_bias_to_mean",
     "kl_to_standard_normal",
-    "start_at_mean",
 ]

@@ -4,13 +4,10 @@ Hinton and Salakhutdinov, "Reducing the Dimensionality of Data with Neural Netwo
 The two small networks below, an MLP and a convolutional one, also serve the VAE (`vae.py`).
 """
 
-from collections.abc import Sequence
-from numbers import Integral
-
 import torch
 from torch import Tensor, nn
 
-from lib.checks import check_count, check_finite, check_floats, check_option
+from lib.checks import cast_for, check_count, check_finite, check_floats, check_option, check_sizes, check_some, upcast
 
 HIDDEN = (400, 200)  # widths of the MLP's two hidden layers, encoder order
 CHANNELS = (32, 64)  # channels of the convolutional network at 1/2 and 1/4 of the image size
@@ -62,7 +59,7 @@ def decoder(latent_dim: int, network: str = "mlp", image_shape: tuple[int, int, 
 
 
 @torch.no_grad()
-def start_at_mean(decoder: nn.Sequential, images: Tensor) -> None:
+def init_bias_to_mean(decoder: nn.Sequential, images: Tensor) -> None:
     """Sets the last bias of `decoder` so that, untrained, it draws about the mean of `images` (N, C, H, W) in [0, 1].
 
     The mean is what the squared error and the cross-entropy ask for when the code says nothing yet. The bias holds
@@ -77,7 +74,7 @@ def start_at_mean(decoder: nn.Sequential, images: Tensor) -> None:
         raise ValueError(f"images must have shape (N, C, H, W), got {tuple(images.shape)}")
     check_some("images", images)
     check_finite("images", images)
-    bias, mean = biases[-1], wide(images).mean(0)
+    bias, mean = biases[-1], upcast(images).mean(0)
     mean = mean.flatten() if bias.numel() == mean.numel() else mean.flatten(1).mean(1)
     if bias.shape != mean.shape:
         raise ValueError(
@@ -125,18 +122,7 @@ class Autoencoder(nn.Module):
         check_images(x, self.image_shape)
         check_some("x", x)
         check_finite("x", x, 0, 1)
-        return {"loss": (wide(x) - wide(self(x))).square().flatten(1).sum(1).mean()}
-
-
-def wide(x: Tensor) -> Tensor:
-    """`x` in float32 or wider, for sums over pixels or codes, of which 16 bits keep two or three figures."""
-    return x.to(torch.promote_types(x.dtype, torch.float32))
-
-
-def cast_for(network: nn.Module, x: Tensor) -> Tensor:
-    """`x` in the precision of the network's parameters: what stands at its door."""
-    parameter = next(network.parameters(), None)
-    return x if parameter is None else x.to(parameter.dtype)
+        return {"loss": (upcast(x) - upcast(self(x))).square().flatten(1).sum(1).mean()}
 
 
 def check_network(network: str, image_shape: tuple[int, int, int]) -> tuple[int, int, int]:
@@ -146,14 +132,6 @@ def check_network(network: str, image_shape: tuple[int, int, int]) -> tuple[int,
     if network == "conv" and (H % 4 or W % 4):
         raise ValueError(f"image_shape must have H and W divisible by 4 for the conv network, got {H} and {W}")
     return C, H, W
-
-
-def check_sizes(name: str, sizes: Sequence[int], wanted: str) -> tuple[int, ...]:
-    """`sizes` as a tuple of positive integers, as many as the `wanted` "C, H, W" names; else `ValueError`."""
-    listed = isinstance(sizes, Sequence) and len(sizes) == len(wanted.split(", "))
-    if not listed or not all(isinstance(n, Integral) and not isinstance(n, bool) and n > 0 for n in sizes):
-        raise ValueError(f"{name} must be positive integers ({wanted}), got {sizes!r:.60}")
-    return tuple(sizes)
 
 
 def check_images(x: Tensor, image_shape: tuple[int, ...]) -> None:
@@ -169,17 +147,3 @@ def check_codes(z: Tensor, latent_dim: int) -> None:
     check_floats("z", z)
     if z.ndim != 2 or z.shape[1] != latent_dim:
         raise ValueError(f"z must have shape (B, {latent_dim}), got {tuple(z.shape)}")
-
-
-def check_some(name: str, value: Tensor) -> None:
-    """Raises `ValueError` where a mean over `value` would be one over nothing."""
-    if not value.numel():
-        raise ValueError(f"{name} must hold something, got shape {tuple(value.shape)}")
-
-
-def check_generator(generator: torch.Generator | None, device: torch.device | str) -> None:
-    """Raises `ValueError` unless `generator` is None or draws on this kind of `device`."""
-    kind = torch.device(device).type
-    if generator is not None and not (isinstance(generator, torch.Generator) and generator.device.type == kind):
-        got = generator.device if isinstance(generator, torch.Generator) else f"{generator!r:.60}"
-        raise ValueError(f"generator must be a torch.Generator on {kind}, got {got}")

@@ -12,8 +12,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lib.attention import Attention
-from lib.autoencoders.autoencoder import check_generator, check_sizes, check_some, wide
-from lib.checks import check_count, check_floats, check_integers, check_number, check_option
+from lib.checks import (
+    check_count,
+    check_floats,
+    check_generator,
+    check_integers,
+    check_number,
+    check_option,
+    check_sizes,
+    check_some,
+    upcast,
+)
 
 Cache = list[tuple[Tensor, Tensor]]
 
@@ -110,7 +119,7 @@ class CodePrior(nn.Module):
         """Cross-entropy in nats a code, in float32 or wider, for maps (B, h, w), labels (B,) and upper maps."""
         codes = check_map("codes", codes, self.num_codes, self.shape)
         check_some("codes", codes)
-        return F.cross_entropy(wide(self(codes, labels, upper)), codes)
+        return F.cross_entropy(upcast(self(codes, labels, upper)), codes)
 
     @torch.no_grad()
     def sample(
@@ -141,7 +150,7 @@ class CodePrior(nn.Module):
         written, past = [], None
         for _ in range(math.prod(self.shape)):
             logits, past = self.next_code(x, past if cache else None)
-            chosen = draw((wide(logits) / temperature).softmax(-1), generator)
+            chosen = draw((upcast(logits) / temperature).softmax(-1), generator)
             written.append(chosen)
             token = self.code_embed(chosen)
             x = token if cache else torch.cat([x, token], dim=1)

@@ -11,17 +11,25 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lib.autoencoders.autoencoder import check_some, wide
-from lib.checks import check_count, check_finite, check_floats, check_integers, check_number, is_number
+from lib.checks import (
+    check_count,
+    check_finite,
+    check_floats,
+    check_integers,
+    check_number,
+    check_some,
+    is_number,
+    upcast,
+)
 
 EPS = 1e-5  # added to each code's count, so that none is divided by zero
 SELDOM = 1e-3  # a count so small that EPS would begin to pull the code towards zero
 
 
-class Quantised(NamedTuple):
+class QuantizerOutput(NamedTuple):
     r"""What a quantiser makes of vectors z of length D: B maps with N places in all.
 
-    quantised: the nearest codes, of z's shape and precision. Forward it is $e$, backward the gradient goes to z
+    z_q: the nearest codes, of z's shape and precision. Forward it is $e$, backward the gradient goes to z
         (section 3.2).
     indices: which codes, integers (B, H, W) or (B, N).
     codebook_loss: $\lVert \mathrm{sg}[z] - e \rVert^2$, a mean; it moves the codes. 0 with averages.
@@ -32,7 +40,7 @@ class Quantised(NamedTuple):
     Losses and perplexity are float32 or wider.
     """
 
-    quantised: Tensor
+    z_q: Tensor
     indices: Tensor
     codebook_loss: Tensor
     commitment_loss: Tensor
@@ -89,20 +97,20 @@ class VectorQuantizer(nn.Module):
         """The codes (D, K), a column each, in the precision of the counts."""
         return self.embed.to(self.cluster_size.dtype)
 
-    def forward(self, z: Tensor) -> Quantised:
+    def forward(self, z: Tensor) -> QuantizerOutput:
         """Quantises features (B, D, H, W) or tokens (B, N, D); in training the averages are updated."""
         vectors = self.vectors(z)
         check_some("z", z)
         indices = self.nearest(vectors)
-        z, dtype = wide(z), z.dtype
+        z, dtype = upcast(z), z.dtype
         e = self.maps(F.embedding(indices, self.codes.t()), z)
         counts = torch.zeros_like(self.cluster_size).index_add_(0, indices, vectors.new_ones(vectors.shape[0]))
         if self.training:
             counts = over_all_processes(counts)
             self.update(vectors.detach(), indices, counts)
         share = counts / counts.sum()
-        return Quantised(
-            quantised=(z + (e - z).detach()).to(dtype),
+        return QuantizerOutput(
+            z_q=(z + (e - z).detach()).to(dtype),
             indices=self.places(indices, z),
             codebook_loss=F.mse_loss(e, z.detach()) if self.ema is None else z.new_zeros(()),
             commitment_loss=F.mse_loss(z, e.detach()),

@@ -14,18 +14,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lib.autoencoders.autoencoder import (
+from lib.autoencoders.autoencoder import check_codes, check_images, check_network, decoder, encoder
+from lib.checks import (
     cast_for,
-    check_codes,
+    check_count,
+    check_finite,
+    check_floats,
     check_generator,
-    check_images,
-    check_network,
+    check_number,
+    check_option,
     check_some,
-    decoder,
-    encoder,
-    wide,
+    upcast,
 )
-from lib.checks import check_count, check_finite, check_floats, check_number, check_option
 
 LOG_2PI = math.log(2 * math.pi)
 
@@ -95,7 +95,7 @@ class VAE(nn.Module):
         r"""$z = \mu + \sigma\epsilon$ with $\epsilon \sim \mathcal N(0, I)$, or the given `noise`, shaped as `mu`."""
         check_floats("mu", mu)
         check_floats("logvar", logvar, like=mu)
-        noise = torch.randn_like(wide(mu)) if noise is None else check_floats("noise", noise, like=mu)
+        noise = torch.randn_like(upcast(mu)) if noise is None else check_floats("noise", noise, like=mu)
         return mu + (0.5 * logvar).exp() * noise
 
     def decode(self, z: Tensor) -> Tensor:
@@ -113,7 +113,7 @@ class VAE(nn.Module):
         check_codes(z, self.latent_dim)
         if z.shape[0] != x.shape[0]:
             raise ValueError(f"z must hold a code for each of the {x.shape[0]} images of x, got {z.shape[0]}")
-        x = wide(x)  # a sum of 784 terms wants more than bfloat16
+        x = upcast(x)  # a sum of 784 terms wants more than bfloat16
         logits = self.decoder(cast_for(self.decoder, z)).to(x.dtype)
         if self.likelihood == "bernoulli":
             log_p = -F.binary_cross_entropy_with_logits(logits, x, reduction="none")
@@ -137,7 +137,7 @@ class VAE(nn.Module):
         """
         check_images(x, self.image_shape)
         check_finite("x", x, 0, 1)
-        mu, logvar = (t.to(wide(x).dtype) for t in self.encode(x))
+        mu, logvar = (t.to(upcast(x).dtype) for t in self.encode(x))
         reconstruction = self.log_likelihood(x, self.reparameterize(mu, logvar, noise))
         kl = kl_to_standard_normal(mu, logvar).sum(1)
         return {"elbo": reconstruction - kl, "reconstruction": reconstruction, "kl": kl}
@@ -163,7 +163,7 @@ class VAE(nn.Module):
         check_count(k=k)
         check_images(x, self.image_shape)
         check_finite("x", x, 0, 1)
-        mu, logvar = (t.to(wide(x).dtype) for t in self.encode(x))
+        mu, logvar = (t.to(upcast(x).dtype) for t in self.encode(x))
         total = mu.new_full((x.shape[0],), -math.inf)
         for _ in range(k):
             z = self.reparameterize(mu, logvar)

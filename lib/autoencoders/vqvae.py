@@ -8,12 +8,11 @@ names are those of rosinality's release, the VQ-VAE-2 of `vqvae2.py`.
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lib.autoencoders.autoencoder import cast_for, check_some, wide
-from lib.autoencoders.quantizer import Quantised, VectorQuantizer
-from lib.checks import check_count, check_finite, check_floats, check_number
+from lib.autoencoders.quantizer import QuantizerOutput, VectorQuantizer
+from lib.checks import cast_for, check_count, check_finite, check_floats, check_number, check_some, upcast
 
 
-class ResBlock(nn.Module):
+class VQResBlock(nn.Module):
     """ReLU, 3×3 convolution, ReLU, 1×1 convolution, added to what came in: (B, channels, H, W) to the same shape."""
 
     def __init__(self, channels: int, hidden: int):
@@ -30,7 +29,7 @@ class ResBlock(nn.Module):
         return x + self.conv(x)
 
 
-class Encoder(nn.Module):
+class VQEncoder(nn.Module):
     """Images (B, in_channels, H, W) to features (B, channels, H / stride, W / stride).
 
     Args:
@@ -51,7 +50,7 @@ class Encoder(nn.Module):
             layers += [nn.Conv2d(half, channels, 4, 2, 1), nn.ReLU(), nn.Conv2d(channels, channels, 3, padding=1)]
         else:
             layers += [nn.Conv2d(half, channels, 3, padding=1)]
-        self.blocks = nn.Sequential(*layers, *(ResBlock(channels, hidden) for _ in range(num_blocks)), nn.ReLU())
+        self.blocks = nn.Sequential(*layers, *(VQResBlock(channels, hidden) for _ in range(num_blocks)), nn.ReLU())
 
     def forward(self, x: Tensor) -> Tensor:
         """The features of images."""
@@ -59,8 +58,8 @@ class Encoder(nn.Module):
         return self.blocks(x)
 
 
-class Decoder(nn.Module):
-    """Codes (B, in_channels, h, w) to images (B, out_channels, h * stride, w * stride); arguments as `Encoder`'s."""
+class VQDecoder(nn.Module):
+    """Codes (B, in_channels, h, w) to images (B, out_channels, h * stride, w * stride); arguments as `VQEncoder`'s."""
 
     def __init__(
         self,
@@ -84,7 +83,7 @@ class Decoder(nn.Module):
             ]
         else:
             grow = [nn.ConvTranspose2d(channels, out_channels, 4, 2, 1)]
-        blocks = (ResBlock(channels, hidden) for _ in range(num_blocks))
+        blocks = (VQResBlock(channels, hidden) for _ in range(num_blocks))
         self.blocks = nn.Sequential(nn.Conv2d(in_channels, channels, 3, padding=1), *blocks, nn.ReLU(), *grow)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -94,7 +93,7 @@ class Decoder(nn.Module):
 
 
 def check_encoder(in_channels: int, channels: int, stride: int, num_blocks: int, hidden: int) -> None:
-    """Raises `ValueError` for arguments of `Encoder` or `Decoder` out of range."""
+    """Raises `ValueError` for arguments of `VQEncoder` or `VQDecoder` out of range."""
     check_count(in_channels=in_channels, hidden=hidden, stride=stride)
     check_count(2, channels=channels)
     check_count(0, num_blocks=num_blocks)
@@ -139,10 +138,10 @@ class VQVAE(nn.Module):
         check_count(num_codes=num_codes, dim=dim)
         self.commitment, self.in_channels = commitment, in_channels
         sizes = {"channels": channels, "stride": self.stride, "num_blocks": num_blocks, "hidden": hidden}
-        self.enc = Encoder(in_channels, **sizes)
+        self.enc = VQEncoder(in_channels, **sizes)
         self.quantize_conv = nn.Conv2d(channels, dim, 1)
         self.quantize = VectorQuantizer(num_codes, dim, ema=ema, restart=restart)
-        self.dec = Decoder(dim, in_channels, **sizes)
+        self.dec = VQDecoder(dim, in_channels, **sizes)
 
     def features(self, x: Tensor) -> Tensor:
         """What is quantised, $z_e$ (B, D, H / 4, W / 4), of images (B, C, H, W)."""
@@ -157,10 +156,10 @@ class VQVAE(nn.Module):
         """Images (B, C, H, W) of codes (B, H / 4, W / 4)."""
         return self.dec(cast_for(self.dec, self.quantize.lookup(indices)))
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Quantised]:
+    def forward(self, x: Tensor) -> tuple[Tensor, QuantizerOutput]:
         """Reconstructions of images (B, C, H, W), and what the quantiser made of their features."""
         quantised = self.quantize(self.features(x))
-        return self.dec(quantised.quantised), quantised
+        return self.dec(quantised.z_q), quantised
 
     def loss(self, x: Tensor) -> dict[str, Tensor]:
         r"""Equation (3): $\lVert x - \hat x \rVert^2$, codebook loss, and $\beta$ times commitment loss.
@@ -174,7 +173,7 @@ class VQVAE(nn.Module):
         check_some("x", x)
         check_finite("x", x, 0, 1)
         reconstruction, quantised = self(x)
-        error = F.mse_loss(wide(reconstruction), wide(x))
+        error = F.mse_loss(upcast(reconstruction), upcast(x))
         return {
             "loss": error + quantised.codebook_loss + self.commitment * quantised.commitment_loss,
             "reconstruction": error,

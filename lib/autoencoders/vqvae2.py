@@ -9,10 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lib.autoencoders.autoencoder import cast_for, check_some, wide
-from lib.autoencoders.quantizer import Quantised, VectorQuantizer
-from lib.autoencoders.vqvae import Decoder, Encoder, check_sides
-from lib.checks import check_count, check_finite, check_integers, check_number
+from lib.autoencoders.quantizer import QuantizerOutput, VectorQuantizer
+from lib.autoencoders.vqvae import VQDecoder, VQEncoder, check_sides
+from lib.checks import cast_for, check_count, check_finite, check_integers, check_number, check_some, upcast
 
 
 class VQVAE2(nn.Module):
@@ -52,17 +51,17 @@ class VQVAE2(nn.Module):
         check_count(num_codes=num_codes, dim=dim)
         self.commitment, self.in_channels, self.channels, self.dim = commitment, in_channels, channels, dim
         sizes = {"channels": channels, "num_blocks": num_blocks, "hidden": hidden}
-        self.enc_b = Encoder(in_channels, stride=4, **sizes)
-        self.enc_t = Encoder(channels, stride=2, **sizes)
+        self.enc_b = VQEncoder(in_channels, stride=4, **sizes)
+        self.enc_t = VQEncoder(channels, stride=2, **sizes)
         self.quantize_conv_t = nn.Conv2d(channels, dim, 1)
         self.quantize_t = VectorQuantizer(num_codes, dim, ema=ema, restart=restart)
-        self.dec_t = Decoder(dim, dim, stride=2, **sizes)
+        self.dec_t = VQDecoder(dim, dim, stride=2, **sizes)
         self.quantize_conv_b = nn.Conv2d(dim + channels, dim, 1)
         self.quantize_b = VectorQuantizer(num_codes, dim, ema=ema, restart=restart)
         self.upsample_t = nn.ConvTranspose2d(dim, dim, 4, 2, 1)
-        self.dec = Decoder(2 * dim, in_channels, stride=4, **sizes)
+        self.dec = VQDecoder(2 * dim, in_channels, stride=4, **sizes)
 
-    def quantise(self, x: Tensor) -> tuple[Quantised, Quantised]:
+    def quantize_levels(self, x: Tensor) -> tuple[QuantizerOutput, QuantizerOutput]:
         """Top and bottom of images (B, C, H, W): maps of H / 8 × W / 8 and of H / 4 × W / 4 codes.
 
         The bottom is quantised when the top's code is known, so that it can leave out what that already says.
@@ -70,7 +69,7 @@ class VQVAE2(nn.Module):
         check_sides(x, self.in_channels, self.stride)
         below = self.enc_b(cast_for(self.enc_b, x))
         top = self.quantize_t(self.quantize_conv_t(self.enc_t(below)))
-        return top, self.quantize_b(self.features_b(below, top.quantised))
+        return top, self.quantize_b(self.features_b(below, top.z_q))
 
     def features_b(self, below: Tensor, top: Tensor) -> Tensor:
         """What the bottom quantises (B, dim, h, w): its features (B, channels, h, w) mixed with the top's codes."""
@@ -97,10 +96,10 @@ class VQVAE2(nn.Module):
                 raise ValueError(f"{name} must have shape (B, h, w), got {tuple(codes.shape)}")
         return self.draw(self.quantize_t.lookup(top), self.quantize_b.lookup(bottom))
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Quantised, Quantised]:
+    def forward(self, x: Tensor) -> tuple[Tensor, QuantizerOutput, QuantizerOutput]:
         """Reconstructions of images (B, C, H, W), and the quantised top and bottom."""
-        top, bottom = self.quantise(x)
-        return self.draw(top.quantised, bottom.quantised), top, bottom
+        top, bottom = self.quantize_levels(x)
+        return self.draw(top.z_q, bottom.z_q), top, bottom
 
     def loss(self, x: Tensor) -> dict[str, Tensor]:
         """Squared error a pixel, and both levels' codebook and commitment losses, in float32 or wider.
@@ -111,7 +110,7 @@ class VQVAE2(nn.Module):
         check_some("x", x)
         check_finite("x", x)
         reconstruction, top, bottom = self(x)
-        error = F.mse_loss(wide(reconstruction), wide(x))
+        error = F.mse_loss(upcast(reconstruction), upcast(x))
         codebook, commitment = top.codebook_loss + bottom.codebook_loss, top.commitment_loss + bottom.commitment_loss
         return {
             "loss": error + codebook + self.commitment * commitment,

@@ -13,7 +13,7 @@ Rezatofighi et al., "Generalized Intersection over Union", CVPR 2019 (arXiv:1902
 import torch
 from torch import Tensor
 
-from lib.checks import check_finite, described, readable
+from lib.checks import check_finite, described, readable, upcast
 
 
 def box_cxcywh_to_xyxy(boxes: Tensor) -> Tensor:
@@ -72,7 +72,7 @@ def generalized_iou(a: Tensor, b: Tensor) -> Tensor:
 
 def _sides(boxes: Tensor) -> Tensor:
     """Left, top, right and bottom (4, ...) of corners (..., 4), each in one piece: so the loops over them are long."""
-    return wide(boxes).movedim(-1, 0).contiguous()
+    return upcast(boxes).movedim(-1, 0).contiguous()
 
 
 def _overlap(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
@@ -123,8 +123,3 @@ def check_corners(name: str, boxes: Tensor) -> Tensor:
         wrong = boxes[crossed.any(-1)][0].tolist()
         raise ValueError(f"{name} must have left <= right and top <= bottom, got the corners {wrong}")
     return boxes
-
-
-def wide(x: Tensor) -> Tensor:
-    """`x` in float32, or as it is where that is wider."""
-    return x.to(torch.promote_types(x.dtype, torch.float32))

@@ -11,15 +11,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lib.checks import check_count, check_finite, check_floats, check_number, described
+from lib.checks import check_count, check_finite, check_floats, check_number, described, upcast
 from lib.detection.backbone import Backbone, ResNet, pad_images
-from lib.detection.boxes import box_cxcywh_to_xyxy, wide
+from lib.detection.boxes import box_cxcywh_to_xyxy
 from lib.detection.matching import check_outputs
 from lib.detection.position import PositionEmbeddingSine, check_mask
 from lib.detection.transformer import Transformer
 
 
-class MLP(nn.Module):
+class BoxHead(nn.Module):
     """Linear layers with ReLU between them: tokens (..., dim) to (..., out_dim)."""
 
     def __init__(self, dim: int, hidden_dim: int, out_dim: int, depth: int):
@@ -38,7 +38,7 @@ class MLP(nn.Module):
         return last(x)
 
 
-def box_offsets(head: MLP, tokens: Tensor) -> Tensor:
+def box_offsets(head: BoxHead, tokens: Tensor) -> Tensor:
     """What `head` says of tokens (..., dim), before the sigmoid that makes it boxes: (..., 4), in float32 or wider.
 
     Autocast is left here: in bfloat16 a coordinate near 1/2 moves in steps of 1/256, a quarter of a pixel in 64.
@@ -46,7 +46,7 @@ def box_offsets(head: MLP, tokens: Tensor) -> Tensor:
     device = tokens.device.type
     autocast = torch.amp.is_autocast_available(device)  # the meta device has none
     with torch.autocast(device, enabled=False) if autocast else nullcontext():
-        return wide(head(tokens.to(head.layers[0].weight.dtype)))
+        return upcast(head(tokens.to(head.layers[0].weight.dtype)))
 
 
 class DETR(nn.Module):
@@ -82,7 +82,7 @@ class DETR(nn.Module):
         self.num_queries, self.num_classes = num_queries, num_classes
         self.transformer = transformer
         self.class_embed = nn.Linear(dim, num_classes + 1)
-        self.bbox_embed = MLP(dim, dim, 4, depth=3)
+        self.bbox_embed = BoxHead(dim, dim, 4, depth=3)
         self.query_embed = nn.Embedding(num_queries, dim)
         self.input_proj = nn.Conv2d(body.num_channels, dim, kernel_size=1)
         self.backbone = nn.Sequential(backbone, PositionEmbeddingSine(dim // 2) if position is None else position)
@@ -98,7 +98,7 @@ class DETR(nn.Module):
             "pred_logits" (B, Q, num_classes + 1), "pred_boxes" (B, Q, 4) in [0, 1], relative to the image without its
             padding and float32 also under autocast, and "aux_outputs", a list of the same two for each earlier layer.
         """
-        features, mask, pos = self.look(images, mask)
+        features, mask, pos = self.image_features(images, mask)
         answers, _ = self.transformer(features, mask, self.query_embed.weight, pos)
         boxes = box_offsets(self.bbox_embed, answers).sigmoid()
         outputs = [
@@ -109,10 +109,10 @@ class DETR(nn.Module):
 
     def attention_maps(self, images: Tensor | Sequence[Tensor], mask: Tensor | None = None) -> Tensor:
         """How much each query takes from each place: (layers, B, heads, Q, h, w), for the arguments of `forward`."""
-        features, mask, pos = self.look(images, mask)
+        features, mask, pos = self.image_features(images, mask)
         return self.transformer.weights(features, mask, self.query_embed.weight, pos)
 
-    def look(self, images: Tensor | Sequence[Tensor], mask: Tensor | None = None) -> tuple:
+    def image_features(self, images: Tensor | Sequence[Tensor], mask: Tensor | None = None) -> tuple:
         """What the transformer reads: features (B, d, h, w), their mask (B, h, w) or None, and the places' codes."""
         if not isinstance(images, Tensor):
             if mask is not None:
@@ -156,7 +156,7 @@ def postprocess(outputs: dict, sizes: Tensor, threshold: float = 0.0) -> list[di
     Raises:
         ValueError: for outputs, sizes or a threshold of another kind or shape, and for sizes below 0.
     """
-    logits, boxes = wide(check_outputs("outputs", outputs)), wide(outputs["pred_boxes"])
+    logits, boxes = upcast(check_outputs("outputs", outputs)), upcast(outputs["pred_boxes"])
     check_number(threshold=threshold)
     numbers = isinstance(sizes, Tensor) and not sizes.is_complex() and sizes.dtype != torch.bool
     if not numbers or sizes.shape != (len(logits), 2):

@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lib.checks import check_count, check_number, check_option, described
-from lib.detection.boxes import box_cxcywh_to_xyxy, generalized_iou, wide
+from lib.checks import check_count, check_number, check_option, described, upcast
+from lib.detection.boxes import box_cxcywh_to_xyxy, generalized_iou
 from lib.detection.matching import HungarianMatcher, Matches, Targets, check_outputs
 
 WEIGHTS = {"loss_ce": 1.0, "loss_bbox": 5.0, "loss_giou": 2.0}  # appendix A.4
@@ -110,10 +110,10 @@ class SetCriterion(nn.Module):
 
     def of_layer(self, outputs: dict[str, Tensor], pairs: Pairs) -> dict[str, Tensor]:
         """The losses of what one decoder layer found."""
-        logits, (image, query, labels, boxes, counts) = wide(outputs["pred_logits"]), pairs
+        logits, (image, query, labels, boxes, counts) = upcast(outputs["pred_logits"]), pairs
         wanted = torch.full(logits.shape[:2], self.num_classes, dtype=torch.long, device=logits.device)
         wanted[image, query] = labels
-        predicted = wide(outputs["pred_boxes"])[image, query]
+        predicted = upcast(outputs["pred_boxes"])[image, query]
         boxes = boxes.to(predicted.dtype)
         overlap = generalized_iou(box_cxcywh_to_xyxy(predicted), box_cxcywh_to_xyxy(boxes))
         objects = max(len(labels), 1)

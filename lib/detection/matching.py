@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from lib.checks import check_floats, check_integers, check_number, described, readable
-from lib.detection.boxes import box_cxcywh_to_xyxy, generalized_iou, wide
+from lib.checks import check_floats, check_integers, check_number, described, readable, upcast
+from lib.detection.boxes import box_cxcywh_to_xyxy, generalized_iou
 
 Targets = Sequence[dict[str, Tensor]]
 Matches = list[tuple[Tensor, Tensor]]
@@ -84,9 +84,9 @@ class HungarianMatcher(nn.Module):
         labels = padded([target["labels"].long() for target in targets])[..., None]
         boxes = padded([target["boxes"] for target in targets])
         # Objects before predictions, (B, T, Q): these are many, so the loops over them are long.
-        chances = [wide(layer["pred_logits"]).softmax(-1).mT for layer in layers]
+        chances = [upcast(layer["pred_logits"]).softmax(-1).mT for layer in layers]
         chances = torch.cat([chance.gather(1, labels.expand(-1, -1, chance.shape[2])) for chance in chances], dim=2)
-        predicted = wide(torch.cat([layer["pred_boxes"] for layer in layers], dim=1))
+        predicted = upcast(torch.cat([layer["pred_boxes"] for layer in layers], dim=1))
         if readable(predicted) and (predicted[..., 2:] < 0).any():
             raise ValueError(f"pred_boxes must have no negative width or height, got {predicted[..., 2:].min():g}")
         boxes = boxes.to(predicted.dtype)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from lib.checks import is_number
-from lib.detection.detr import DETR, MLP, box_offsets
+from lib.detection.detr import DETR, BoxHead, box_offsets
 from lib.detection.position import check_mask
 
 
@@ -49,14 +49,14 @@ class TwoStageDETR(DETR):
         self.anchor_size, dim = anchor_size, self.transformer.d_model
         del self.query_embed
         self.enc_class_embed = nn.Linear(dim, self.num_classes + 1)
-        self.enc_bbox_embed = MLP(dim, dim, 4, depth=3)
+        self.enc_bbox_embed = BoxHead(dim, dim, 4, depth=3)
         for head in (self.bbox_embed, self.enc_bbox_embed):  # so that the first boxes are the anchors
             nn.init.zeros_(head.layers[-1].weight)
             nn.init.zeros_(head.layers[-1].bias)
 
     def forward(self, images: Tensor | Sequence[Tensor], mask: Tensor | None = None) -> dict:
         """As `DETR.forward`, and under "enc_outputs" what all places propose."""
-        features, mask, pos = self.look(images, mask)
+        features, mask, pos = self.image_features(images, mask)
         image = self.transformer.encode(features, mask, pos)
         found = self.propose(image, mask, features.shape[-2:])
         answers = self.transformer.decoder(found.places, *image, start=found.tokens)
@@ -69,7 +69,7 @@ class TwoStageDETR(DETR):
 
     def attention_maps(self, images: Tensor | Sequence[Tensor], mask: Tensor | None = None) -> Tensor:
         """As `DETR.attention_maps`."""
-        features, mask, pos = self.look(images, mask)
+        features, mask, pos = self.image_features(images, mask)
         image = self.transformer.encode(features, mask, pos)
         found = self.propose(image, mask, features.shape[-2:])
         weights = self.transformer.decoder.weights(found.places, *image, start=found.tokens)

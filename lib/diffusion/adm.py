@@ -20,13 +20,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lib.checks import check_count, check_floats, check_integers, check_number, described
+from lib.checks import check_count, check_flags, check_floats, check_integers, check_number, described
 from lib.diffusion.unet import Upsample
 
 Levels = list[tuple[int, bool]]
 
 
-def timestep_embedding(t: Tensor, dim: int) -> Tensor:
+def adm_timestep_embedding(t: Tensor, dim: int) -> Tensor:
     r"""Times (B,), whole or not, as cosines, then sines, of $\lfloor$`dim`/2$\rfloor$ frequencies: (B, dim), float32.
 
     The frequencies fall from 1 towards 1/10000 and stop one step before it; `unet`'s reach it, and its sines come
@@ -47,7 +47,7 @@ class TimeEmbedding(nn.Sequential):
     def forward(self, t: Tensor) -> Tensor:
         """The vectors, in the type of the weights."""
         weight = self[0].weight
-        return super().forward(timestep_embedding(t, weight.shape[1]).to(weight.dtype))
+        return super().forward(adm_timestep_embedding(t, weight.shape[1]).to(weight.dtype))
 
 
 class GroupNorm32(nn.GroupNorm):
@@ -65,7 +65,7 @@ class GroupNorm32(nn.GroupNorm):
         return F.group_norm(x.to(wide), self.num_groups, weight, bias, self.eps).to(x.dtype)
 
 
-class Downsample(nn.Module):
+class ADMDownsample(nn.Module):
     """Half the size by a 3×3 convolution of stride 2, padded on all sides, where `unet`'s is on two."""
 
     def __init__(self, channels: int):
@@ -82,7 +82,7 @@ def convolution(in_channels: int, out_channels: int) -> nn.Conv2d:
     return nn.Conv2d(in_channels, out_channels, kernel_size=3, padding=1)
 
 
-def zeroed(layer: nn.Module) -> nn.Module:
+def zero_module(layer: nn.Module) -> nn.Module:
     """The layer with 0 for all parameters: a block that ends in it starts as its shortcut."""
     for parameter in layer.parameters():
         nn.init.zeros_(parameter)
@@ -107,7 +107,7 @@ class ResBlock(nn.Module):
         self.in_layers = nn.Sequential(GroupNorm32(in_channels), nn.SiLU(), convolution(in_channels, out_channels))
         self.resample = nn.Identity() if resample is None else resample
         self.emb_layers = nn.Sequential(nn.SiLU(), nn.Linear(emb_channels, 2 * out_channels))
-        last = zeroed(convolution(out_channels, out_channels))
+        last = zero_module(convolution(out_channels, out_channels))
         self.out_layers = nn.Sequential(GroupNorm32(out_channels), nn.SiLU(), nn.Dropout(dropout), last)
         same = in_channels == out_channels
         self.skip_connection = nn.Identity() if same else nn.Conv2d(in_channels, out_channels, kernel_size=1)
@@ -145,7 +145,7 @@ def split_heads(qkv: Tensor, num_heads: int, new_order: bool) -> tuple[Tensor, .
     return qkv.unflatten(2, (num_heads, 3, -1)).permute(3, 0, 2, 1, 4).unbind()
 
 
-def mix(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+def qkv_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     r"""$\mathrm{softmax}(q k^\top/\sqrt d)\,v$ of every head, joined again: (B, N, heads d).
 
     Queries (B, heads, N, d) read keys and values (B, heads, M, d).
@@ -173,12 +173,12 @@ class AttentionBlock(nn.Module):
         self.norm = GroupNorm32(channels)
         self.qkv = nn.Conv1d(channels, 3 * channels, kernel_size=1)
         self.proj_out = nn.Conv1d(channels, channels, kernel_size=1)
-        zeroed(self.proj_out)
+        zero_module(self.proj_out)
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps shaped as `x`, (B, C, H, W)."""
         qkv = each_pixel(self.qkv, self.norm(x).flatten(2).transpose(1, 2))
-        h = each_pixel(self.proj_out, mix(*split_heads(qkv, self.num_heads, self.new_order)))
+        h = each_pixel(self.proj_out, qkv_attention(*split_heads(qkv, self.num_heads, self.new_order)))
         return x + h.transpose(1, 2).unflatten(2, x.shape[2:])
 
 
@@ -206,7 +206,7 @@ class AttentionPool2d(nn.Module):
         pixels = x.flatten(2).transpose(1, 2)
         tokens = torch.cat([pixels.mean(1, keepdim=True), pixels], dim=1) + self.positional_embedding.T.to(x.dtype)
         q, k, v = split_heads(each_pixel(self.qkv_proj, tokens), self.num_heads, new_order=True)
-        return each_pixel(self.c_proj, mix(q[:, :, :1], k, v))[:, 0]
+        return each_pixel(self.c_proj, qkv_attention(q[:, :, :1], k, v))[:, 0]
 
 
 class Stage(nn.ModuleList):
@@ -243,7 +243,9 @@ def way_down(
             channels.append(out)
             width = out
         if level < len(levels) - 1:
-            stages.append(Stage(residual(out, out, resample=nn.AvgPool2d(2)) if resblock_updown else Downsample(out)))
+            stages.append(
+                Stage(residual(out, out, resample=nn.AvgPool2d(2)) if resblock_updown else ADMDownsample(out))
+            )
             channels.append(out)
     return nn.ModuleList(stages), channels
 
@@ -323,7 +325,7 @@ class UNetModel(nn.Module):
                 last = level > 0 and i == num_res_blocks
                 self.output_blocks.append(Stage(block, attention, larger(out) if last else None))
                 width = out
-        self.out = nn.Sequential(GroupNorm32(width), nn.SiLU(), zeroed(convolution(width, out_channels)))
+        self.out = nn.Sequential(GroupNorm32(width), nn.SiLU(), zero_module(convolution(width, out_channels)))
 
     def forward(self, x: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
         """The answer (B, out_channels, H, W) for images (B, in_channels, H, W) at times (B,), in the type of `x`.
@@ -438,13 +440,6 @@ def levels_of(
     if any(size not in sizes for size in attention_resolutions):
         raise ValueError(f"attention_resolutions must be among the sizes {sizes}, got {attention_resolutions}")
     return [(int(model_channels * mult), size in attention_resolutions) for mult, size in zip(channel_mult, sizes)]
-
-
-def check_flags(**flags: bool) -> None:
-    """Raises `ValueError` unless all are True or False."""
-    for name, flag in flags.items():
-        if not isinstance(flag, bool):
-            raise ValueError(f"{name} must be True or False, got {described(flag)}")
 
 
 def check_noisy(x: Tensor, t: Tensor, channels: int, multiple: int) -> None:

@@ -12,10 +12,20 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from lib.checks import check_count, check_finite, check_floats, check_integers, check_number, described, readable
+from lib.checks import (
+    check_count,
+    check_finite,
+    check_floats,
+    check_integers,
+    check_number,
+    check_shape,
+    described,
+    readable,
+    upcast,
+)
 from lib.diffusion.denoiser import Denoiser, Model, Prediction, check_eval
-from lib.diffusion.process import GaussianDiffusion, check_process, check_shape, gaussian, noise_like, shaped, wide
-from lib.diffusion.schedule import times as spaced_times
+from lib.diffusion.process import GaussianDiffusion, check_process, gaussian, noise_like, shaped
+from lib.diffusion.schedule import times as times
 
 
 def ddim_step(
@@ -56,7 +66,7 @@ def ddim_step(
     numbers = coefficients(process, t, before, eta)
     check_floats("eps", eps, like=xt)
     noise = noise_like(xt, noise) if eta or noise is not None else None
-    return move(xt, eps, *(shaped(n, xt) for n in numbers), noise, clip, eps_of_clipped)
+    return ddim_update(xt, eps, *(shaped(n, xt) for n in numbers), noise, clip, eps_of_clipped)
 
 
 def coefficients(process: GaussianDiffusion, t: Tensor, before: Tensor, eta: float) -> Tensor:
@@ -71,7 +81,7 @@ def coefficients(process: GaussianDiffusion, t: Tensor, before: Tensor, eta: flo
     return torch.stack([now, 1 - now, then, room, variance]).sqrt()
 
 
-def move(
+def ddim_update(
     xt,
     out,
     signal,
@@ -84,7 +94,7 @@ def move(
     eps_of_clipped=True,
     target="eps",
 ):
-    r"""Equation (12) from the model's answer `out`, with its `coefficients` as numbers or (B, 1, ...): $x_s, \hat x_0$.
+    r"""Equation (12) from the model's output `out`, with its `coefficients` as numbers or (B, 1, ...): $x_s, \hat x_0$.
 
     The rest as for `ddim_step`; `target` is what the model predicts.
     """
@@ -92,16 +102,6 @@ def move(
     eps = found.eps if eps_of_clipped else Prediction(out, xt, signal, spread, target, clip=False).eps
     after = signal_before * found.x0 + spread_before * eps
     return after if noise is None else after + sigma * noise, found.x0
-
-
-def strided_times(T: int, steps: int, spacing: str = "leading") -> Tensor:
-    r"""`steps` of the times 0 ... T - 1, rising, int64 (steps,): `schedule.times`.
-
-    Raises `ValueError` where `steps` is not in 1 ... T, or the spacing is unknown.
-    """
-    check_count(T=T)
-    check_count(1, T, steps=steps)
-    return spaced_times(T, steps, spacing)
 
 
 @torch.no_grad()
@@ -121,7 +121,7 @@ def trajectory(
 ) -> Iterator[tuple[int, Tensor, Tensor]]:
     r"""From $x_T$ to an image in so many `steps` (section 4.2): yields $t$, the $x_s$ it goes to, and $\hat x_0$.
 
-    `t` falls through `strided_times`. All noise comes from `generator`; one on the CPU gives the same noise on every
+    `t` falls through `schedule.times`. All noise comes from `generator`; one on the CPU gives the same noise on every
     device. With `eta` 0 none is drawn after $x_T$: the image is a function of it. Images and noise are float32 or
     wider, whatever the type of the network.
 
@@ -140,9 +140,10 @@ def trajectory(
     check_number(0, 1, eta=eta)
     check_process(process)
     check_shape(shape)
+    check_count(1, process.T, steps=steps)
     check_eval(model)
     denoiser = Denoiser(model, process, target, variance, clip)
-    visited, device = strided_times(process.T, steps, spacing), process.betas.device
+    visited, device = times(process.T, steps, spacing), process.betas.device
     x = gaussian(shape, generator, device) if start is None else check_start(start, shape)
     before = torch.cat([visited.new_tensor([-1]), visited[:-1]])
     numbers = coefficients(process, visited.to(device), before.to(device), eta)
@@ -150,8 +151,8 @@ def trajectory(
     for t, (signal, spread, *after) in steps_down:
         here = torch.full((len(x),), t, device=device)
         noise = gaussian(shape, generator, device, x.dtype) if eta else None
-        out, _ = denoiser.answer(x, here)
-        x, x0 = move(x, out, signal, spread, *after, noise, clip, True, target)
+        out, _ = denoiser.model_output(x, here)
+        x, x0 = ddim_update(x, out, signal, spread, *after, noise, clip, True, target)
         yield t, x, x0
 
 
@@ -186,9 +187,9 @@ def invert(
 
     Args:
         x0: images (B, ...).
-        steps: how many, through the same `strided_times` as those of `sample`.
+        steps: how many, through the same times as those of `sample`.
         rounds: calls of the model for each step.
-        grain: noise, shaped as `x0`, with which the first step is taken in place of the model's answer.
+        grain: noise, shaped as `x0`, with which the first step is taken in place of the model's output.
         target, variance, spacing: as in `trajectory`.
 
     Returns:
@@ -199,12 +200,13 @@ def invert(
     """
     check_count(rounds=rounds)
     check_process(process)
+    check_count(1, process.T, steps=steps)
     check_eval(model)
     denoiser = Denoiser(model, process, target, variance, clip=False)
     check_finite("x0", check_floats("x0", x0))
     if grain is not None:
         grain = noise_like(x0, grain, "grain")
-    visited, x = strided_times(process.T, steps, spacing), wide(x0)
+    visited, x = times(process.T, steps, spacing), upcast(x0)
     alphas_bar = process.alphas_bar[visited.to(process.betas.device)]
     levels = list(zip(alphas_bar.sqrt().tolist(), (1 - alphas_bar).sqrt().tolist()))
     signal_before, spread_before = 1.0, 0.0
@@ -214,7 +216,7 @@ def invert(
             x = signal * x + spread * grain
         else:
             for _ in range(rounds):
-                eps = Prediction(denoiser.answer(xt, here)[0], xt, signal, spread, target, clip=False).eps
+                eps = Prediction(denoiser.model_output(xt, here)[0], xt, signal, spread, target, clip=False).eps
                 xt = signal * (x - spread_before * eps) / signal_before + spread * eps
             x = xt
         signal_before, spread_before = signal, spread
@@ -246,4 +248,4 @@ def check_start(start: Tensor, shape: tuple[int, ...]) -> Tensor:
     if check_floats("start", start).shape != tuple(shape):
         raise ValueError(f"start must have the shape {tuple(shape)}, got {tuple(start.shape)}")
     check_finite("start", start)
-    return wide(start)
+    return upcast(start)

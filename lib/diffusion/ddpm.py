@@ -14,9 +14,9 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from lib.checks import check_count, check_finite, check_floats, check_option
-from lib.diffusion.denoiser import TARGETS, Denoiser, Model, answer, check_eval
-from lib.diffusion.process import GaussianDiffusion, check_process, check_shape, gaussian, noise_like, shaped
+from lib.checks import check_count, check_finite, check_floats, check_option, check_shape
+from lib.diffusion.denoiser import TARGETS, Denoiser, Model, check_eval, model_output
+from lib.diffusion.process import GaussianDiffusion, check_process, gaussian, noise_like, shaped
 from lib.diffusion.schedule import times
 
 
@@ -56,11 +56,11 @@ def simple_loss(
         wanted = x0
     else:
         wanted = process.v_from_x0_eps(x0, t, noise)
-    return (wanted - answer(model, xt, t)).square().flatten(1).mean(1)
+    return (wanted - model_output(model, xt, t)).square().flatten(1).mean(1)
 
 
 def predict_x0(model: Model, process: GaussianDiffusion, xt: Tensor, t: Tensor, target: str = "eps") -> Tensor:
-    r"""The image $\hat x_0$ that the model's answer for $x_t$ amounts to, shaped as `xt`."""
+    r"""The image $\hat x_0$ that the model's output for $x_t$ amounts to, shaped as `xt`."""
     return Denoiser(model, process, target, clip=False)(xt, t).x0
 
 
@@ -88,8 +88,8 @@ def p_mean_variance(
     """
     denoiser = Denoiser(model, process, target, variance, clip)
     t = process.check_times(t, check_floats("xt", xt))
-    numbers = denoiser.numbers(t, xt.dtype)
-    return denoiser.step_back(xt, t, numbers.view(len(numbers), -1, *[1] * (xt.ndim - 1)))
+    coefficients = denoiser.coefficients(t, xt.dtype)
+    return denoiser.step_back(xt, t, coefficients.view(len(coefficients), -1, *[1] * (xt.ndim - 1)))
 
 
 @torch.no_grad()
@@ -132,7 +132,7 @@ def trajectory(
 
     Args:
         shape: of the images, (B, ...).
-        steps: visit only so many times, spread evenly from T - 1 to 0 (`GaussianDiffusion.strided`); all where None.
+        steps: visit only so many times, spread evenly from T - 1 to 0 (`GaussianDiffusion.respaced`); all where None.
         target, variance, clip: as in `p_mean_variance`.
         spacing: which times those are, as in `schedule.times`.
 
@@ -146,11 +146,11 @@ def trajectory(
     steps = process.T if steps is None else steps
     check_count(1, process.T, steps=steps)
     visited, device = times(process.T, steps, spacing), process.betas.device
-    chain = process if steps == process.T else process.strided(visited.to(device))
+    chain = process if steps == process.T else process.respaced(visited.to(device))
     denoiser = Denoiser(model, chain, target, variance, clip)
     x = gaussian(shape, generator, device)
-    numbers = denoiser.numbers(torch.arange(chain.T, device=device), x.dtype)
-    for i, (t, row) in reversed(list(enumerate(zip(visited.tolist(), numbers.unbind(1))))):
+    coefficients = denoiser.coefficients(torch.arange(chain.T, device=device), x.dtype)
+    for i, (t, row) in reversed(list(enumerate(zip(visited.tolist(), coefficients.unbind(1))))):
         z = gaussian(shape, generator, device)
         mean, log_variance, x0 = denoiser.step_back(x, torch.full((shape[0],), t, device=device), row)
         x = mean + (0.5 * log_variance).exp() * z if i > 0 else mean

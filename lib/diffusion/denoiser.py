@@ -23,7 +23,7 @@ class Prediction:
     r"""An answer for $x_t = \text{signal}\,x_0 + \text{spread}\,\epsilon$, read as image and as noise.
 
     Args:
-        answer: what the model says, shaped as `xt`.
+        output: what the model says, shaped as `xt`.
         xt: images (B, ...).
         signal, spread: numbers, or (B, 1, ...).
         target: what the model predicts, "eps", "x0" or "v".
@@ -33,15 +33,15 @@ class Prediction:
         x0: the image $\hat x_0$, shaped as `xt`. From "v" it comes without a division by a signal close to 0.
     """
 
-    def __init__(self, answer: Tensor, xt: Tensor, signal, spread, target: str = "eps", clip: bool = True):
+    def __init__(self, output: Tensor, xt: Tensor, signal, spread, target: str = "eps", clip: bool = True):
         if target == "eps":
-            x0 = (xt - spread * answer) / signal
+            x0 = (xt - spread * output) / signal
         elif target == "v":
-            x0 = signal * xt - spread * answer
+            x0 = signal * xt - spread * output
         else:
-            x0 = answer
+            x0 = output
         self.x0 = x0.clamp(-1, 1) if clip else x0
-        self.answer, self.xt, self.target, self.clip = answer, xt, target, clip
+        self.output, self.xt, self.target, self.clip = output, xt, target, clip
         self.signal, self.spread = signal, spread
 
     @property
@@ -49,7 +49,7 @@ class Prediction:
         r"""The noise $\hat\epsilon$ that belongs to `x0`, shaped as `xt`."""
         if self.clip or self.target == "x0":
             return (self.xt - self.signal * self.x0) / self.spread
-        return self.answer if self.target == "eps" else self.spread * self.xt + self.signal * self.answer
+        return self.output if self.target == "eps" else self.spread * self.xt + self.signal * self.output
 
 
 class Denoiser:
@@ -82,25 +82,25 @@ class Denoiser:
         check_process(process)
         self.model, self.process, self.target, self.variance, self.clip = model, process, target, variance, clip
 
-    def answer(self, xt: Tensor, t: Tensor) -> tuple[Tensor, Tensor | None]:
+    def model_output(self, xt: Tensor, t: Tensor) -> tuple[Tensor, Tensor | None]:
         """What the model predicts for `xt`, shaped as it, and the $v$ of a learned variance, else None."""
         if self.variance != "learned":
-            return answer(self.model, xt, t), None
-        predicted, v = answer(self.model, xt, t, parts=2).chunk(2, dim=1)
+            return model_output(self.model, xt, t), None
+        predicted, v = model_output(self.model, xt, t, parts=2).chunk(2, dim=1)
         return predicted, v
 
     def __call__(self, xt: Tensor, t: Tensor) -> Prediction:
         """Image and noise in `xt` (B, ...) at times (B,)."""
         signal, spread = self.process.signal_and_spread(t, check_floats("xt", xt))
-        return Prediction(self.answer(xt, t)[0], xt, signal, spread, self.target, self.clip)
+        return Prediction(self.model_output(xt, t)[0], xt, signal, spread, self.target, self.clip)
 
-    def step_back(self, xt: Tensor, t: Tensor, numbers: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        r"""Mean and log variance of $p_\theta(x_{t-1} \mid x_t)$, and $\hat x_0$; with the `numbers` at `t`.
+    def step_back(self, xt: Tensor, t: Tensor, coefficients: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        r"""Mean and log variance of $p_\theta(x_{t-1} \mid x_t)$, and $\hat x_0$; with the `coefficients` at `t`.
 
         The mean is that of $q(x_{t-1} \mid x_t, \hat x_0)$.
         """
-        signal, spread, of_x0, of_xt, smallest, largest = numbers
-        predicted, v = self.answer(xt, t)
+        signal, spread, of_x0, of_xt, smallest, largest = coefficients
+        predicted, v = self.model_output(xt, t)
         x0 = Prediction(predicted, xt, signal, spread, self.target, self.clip).x0
         if v is not None:
             log_variance = learned_log_variance(v, smallest, largest)
@@ -108,7 +108,7 @@ class Denoiser:
             log_variance = smallest if self.variance == "small" else largest
         return of_x0 * x0 + of_xt * xt, log_variance, x0
 
-    def numbers(self, t: Tensor, dtype: torch.dtype) -> Tensor:
+    def coefficients(self, t: Tensor, dtype: torch.dtype) -> Tensor:
         r"""What `step_back` needs to know of times `t` (n,): (6, n), in the type of the images.
 
         $\sqrt{\bar\alpha_t}$ and $\sqrt{1-\bar\alpha_t}$; the factors of $x_0$ and of $x_t$ in $\tilde\mu_t$ (equation
@@ -132,16 +132,16 @@ def learned_log_variance(v: Tensor, smallest: Tensor, largest: Tensor) -> Tensor
     return share * largest + (1 - share) * smallest
 
 
-def answer(model: Callable[..., Tensor], xt: Tensor, t: Tensor, *condition, parts: int = 1) -> Tensor:
-    """What the model says of `xt`, as `ask` gets it, with `parts` times the channels of `xt`; else `ValueError`."""
-    out = ask(model, xt, t, *condition)
+def model_output(model: Callable[..., Tensor], xt: Tensor, t: Tensor, *condition, parts: int = 1) -> Tensor:
+    """What the model says of `xt`, as `call_model` gets it, with `parts` times its channels; else `ValueError`."""
+    out = call_model(model, xt, t, *condition)
     wanted = xt.shape if parts == 1 else (xt.shape[0], parts * xt.shape[1], *xt.shape[2:])
     if out.shape != wanted:
-        raise ValueError(f"the model's answer must have the shape {tuple(wanted)}, got {tuple(out.shape)}")
+        raise ValueError(f"the model's output must have the shape {tuple(wanted)}, got {tuple(out.shape)}")
     return out
 
 
-def ask(model: Callable[..., Tensor], xt: Tensor, t: Tensor, *condition) -> Tensor:
+def call_model(model: Callable[..., Tensor], xt: Tensor, t: Tensor, *condition) -> Tensor:
     """What the model says of `xt`, in the type of `xt`; a network is asked in the type of its own parameters.
 
     What is no network is asked as it is, and may answer in a wider type. Raises `ValueError` where the answer is no
@@ -149,7 +149,7 @@ def ask(model: Callable[..., Tensor], xt: Tensor, t: Tensor, *condition) -> Tens
     """
     check_model(model)
     inside = parameter_type(model)
-    out = check_floats("the model's answer", model(xt if inside is None else xt.to(inside), t, *condition))
+    out = check_floats("the model's output", model(xt if inside is None else xt.to(inside), t, *condition))
     return out.to(torch.promote_types(out.dtype, xt.dtype) if inside is None else xt.dtype)
 
 

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lib.checks import check_count, check_floats, check_integers, check_number, described
-from lib.diffusion.denoiser import Model, answer, ask, check_model, wraps
+from lib.diffusion.denoiser import Model, call_model, check_model, model_output, wraps
 from lib.diffusion.process import GaussianDiffusion, check_process, noise_like
 from lib.diffusion.unet import (
     ChannelNorm,
@@ -56,7 +56,7 @@ def classifier_guided(model: Model, process: GaussianDiffusion, log_probability:
 
     def guided(xt: Tensor, t: Tensor) -> Tensor:
         _, spread = process.signal_and_spread(t, xt)
-        return answer(model, xt, t) - scale * spread * gradient(log_probability, xt, t)
+        return model_output(model, xt, t) - scale * spread * gradient(log_probability, xt, t)
 
     return wraps(guided, model)
 
@@ -92,7 +92,7 @@ def classifier_free(model: Conditional, labels: Tensor, scale: float = 1.0, inst
         if len(xt) != len(labels):
             raise ValueError(f"labels must be one for each of the {len(xt)} images, got {len(labels)}")
         both = both.to(xt.device)  # once: the next step finds them there
-        told, untold = answer(model, torch.cat([xt, xt]), torch.cat([t, t]), both).chunk(2)
+        told, untold = model_output(model, torch.cat([xt, xt]), torch.cat([t, t]), both).chunk(2)
         return told + scale * (told - untold)
 
     return wraps(guided, model)
@@ -233,7 +233,7 @@ def towards_class(classifier: Model, labels: Tensor) -> Guide:
         if len(xt) != len(wanted):
             raise ValueError(f"labels must be one for each of the {len(xt)} images, got {len(wanted)}")
         wanted = wanted.clone().to(xt.device)  # outside inference mode, should they come from it; moved once
-        chances = ask(classifier, xt, t).log_softmax(1)
+        chances = call_model(classifier, xt, t).log_softmax(1)
         check_labels(wanted, 0, chances.shape[1] - 1)
         return chances.gather(1, wanted[:, None])[:, 0]
 
@@ -256,8 +256,8 @@ def towards_image(features: Model, process: GaussianDiffusion, image: Tensor, no
 
     def log_probability(xt: Tensor, t: Tensor) -> Tensor:
         with torch.no_grad():
-            wanted = ask(features, process.q_sample(image.expand_as(xt), t, noise.expand_as(xt)), t)
-        return -0.5 * (ask(features, xt, t) - wanted).square().flatten(1).sum(1)
+            wanted = call_model(features, process.q_sample(image.expand_as(xt), t, noise.expand_as(xt)), t)
+        return -0.5 * (call_model(features, xt, t) - wanted).square().flatten(1).sum(1)
 
     return log_probability
 

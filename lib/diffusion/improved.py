@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lib.checks import check_count, check_finite, check_floats, check_integers, check_number
 from lib.diffusion.ddpm import p_mean_variance, vlb_term
-from lib.diffusion.denoiser import Model, answer
+from lib.diffusion.denoiser import Model, model_output
 from lib.diffusion.process import GaussianDiffusion, check_process, noise_like
 
 
@@ -69,7 +69,7 @@ def hybrid_loss(
         t = torch.randint(process.T, (len(x0),), device=x0.device)
     noise = noise_like(x0, noise)
     xt = process.q_sample(x0, t, noise)
-    out = answer(model, xt, t, parts=2)
+    out = model_output(model, xt, t, parts=2)
     eps, v = out.chunk(2, dim=1)
     frozen = torch.cat([eps.detach(), v], dim=1)
     mean, log_variance, _ = learned_mean_variance(frozen, process, xt, t, clip=False)
@@ -86,7 +86,7 @@ def vlb_loss(model: Model, process: GaussianDiffusion, x0: Tensor, t: Tensor, no
     check_process(process)
     check_finite("x0", check_floats("x0", x0), -1, 1)
     xt = process.q_sample(x0, t, noise)
-    mean, log_variance, _ = learned_mean_variance(answer(model, xt, t, parts=2), process, xt, t, clip=False)
+    mean, log_variance, _ = learned_mean_variance(model_output(model, xt, t, parts=2), process, xt, t, clip=False)
     return process.T * vlb_term(x0, xt, t, process, mean, log_variance)
 
 

@@ -7,12 +7,12 @@ Time counts from 0 in the code and from 1 in the papers: `t = 0` is the first st
 `t + 1` times, and `alphas_bar_prev[0]` is 1, the image before any noise.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
-from lib.checks import check_count, check_finite, check_floats, check_integers, check_option, described
+from lib.checks import check_finite, check_floats, check_integers, check_option, described
 
 
 class GaussianDiffusion(nn.Module):
@@ -76,7 +76,7 @@ class GaussianDiffusion(nn.Module):
         """Number of steps."""
         return len(self.betas)
 
-    def strided(self, times: Tensor) -> "GaussianDiffusion":
+    def respaced(self, times: Tensor) -> "GaussianDiffusion":
         r"""The shorter chain that visits only `times` $\tau_i$, rising integers (S,).
 
         Its step `i` has the noise of step `times[i]` of this chain, so one network serves both:
@@ -91,7 +91,7 @@ class GaussianDiffusion(nn.Module):
     def q_step(self, x_prev: Tensor, t: Tensor, noise: Tensor | None = None) -> Tensor:
         r"""$x_t = \sqrt{1-\beta_t}\,x_{t-1} + \sqrt{\beta_t}\,\epsilon$: one step (equation 2)."""
         noise = noise_like(check_floats("x_prev", x_prev), noise)
-        alpha, beta = self.at("alphas", t, x_prev), self.at("betas", t, x_prev)
+        alpha, beta = self.extract("alphas", t, x_prev), self.extract("betas", t, x_prev)
         return alpha.sqrt() * x_prev + beta.sqrt() * noise
 
     def q_sample(self, x0: Tensor, t: Tensor, noise: Tensor | None = None) -> Tensor:
@@ -162,7 +162,7 @@ class GaussianDiffusion(nn.Module):
         alpha_bar = self.alphas_bar[self.check_times(t, check_floats("x", x))]
         return shaped(alpha_bar.sqrt(), x), shaped((1 - alpha_bar).sqrt(), x)
 
-    def at(self, name: str, t: Tensor, x: Tensor) -> Tensor:
+    def extract(self, name: str, t: Tensor, x: Tensor) -> Tensor:
         """Entries `t` of a table, (B, 1, ...), in the type of `x`."""
         check_option("name", name, tuple(self._buffers))
         return shaped(getattr(self, name)[self.check_times(t, check_floats("x", x))], x)
@@ -194,25 +194,12 @@ def gaussian(
     return torch.randn(shape, generator=generator, device=source, dtype=dtype).to(device)
 
 
-def wide(x: Tensor) -> Tensor:
-    """`x`, in float32 where it is narrower: a walk adds up many small steps."""
-    return x.to(torch.promote_types(x.dtype, torch.float32))
-
-
 def noise_like(x: Tensor, noise: Tensor | None, name: str = "noise") -> Tensor:
     """`noise`, after checking that it is finite and has the shape of `x`; drawn from N(0, I) where None."""
     if noise is None:
         return torch.randn_like(x)
     check_finite(name, check_floats(name, noise, like=x))
     return noise
-
-
-def check_shape(shape: tuple[int, ...]) -> None:
-    """Raises `ValueError` unless `shape` is one of images, (B, ...)."""
-    if not isinstance(shape, Sequence) or isinstance(shape, str) or not shape:
-        raise ValueError(f"shape must be (B, ...), got {shape!r}")
-    for size in shape:
-        check_count(0, **{"each of shape": size})
 
 
 def check_process(process: GaussianDiffusion) -> None:

@@ -14,9 +14,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from lib.checks import check_count, check_finite, check_floats, check_number, described, readable
-from lib.diffusion.denoiser import Model, answer, check_model, wraps
-from lib.diffusion.process import GaussianDiffusion, check_process, gaussian, noise_like, shaped, wide
+from lib.checks import check_count, check_finite, check_floats, check_number, described, readable, upcast
+from lib.diffusion.denoiser import Model, check_model, model_output, wraps
+from lib.diffusion.process import GaussianDiffusion, check_process, gaussian, noise_like, shaped
 
 Score = Callable[[Tensor, Tensor], Tensor]
 
@@ -135,7 +135,7 @@ def denoising_score_matching(
     check_finite("x0", check_floats("x0", x0))
     check_levels(x0, sigma)
     noise, level = noise_like(x0, noise), shaped(sigma, x0)
-    error = answer(score, x0 + level * noise, sigma.to(x0)) + noise / level
+    error = model_output(score, x0 + level * noise, sigma.to(x0)) + noise / level
     return 0.5 * ((level if weighted else 1) * error).square().flatten(1).sum(1)
 
 
@@ -153,11 +153,11 @@ def langevin(
     check_number(0, sigma=sigma)
     check_finite("x", check_floats("x", x))
     check_model(score, "score")
-    x = wide(x)
+    x = upcast(x)
     levels = torch.full((len(x),), sigma, device=x.device, dtype=x.dtype)
     for _ in range(steps):
         z = gaussian(x.shape, generator, x.device, x.dtype)
-        x = x + step / 2 * answer(score, x, levels) + math.sqrt(step) * z
+        x = x + step / 2 * model_output(score, x, levels) + math.sqrt(step) * z
     return x
 
 
@@ -203,7 +203,7 @@ def eps_from_score(score: Score, process: GaussianDiffusion) -> Model:
     def eps(xt: Tensor, t: Tensor) -> Tensor:
         signal, spread = process.signal_and_spread(t, xt)
         sigma = (spread / signal).flatten()
-        return -shaped(sigma, xt) * answer(score, xt / signal, sigma)
+        return -shaped(sigma, xt) * model_output(score, xt / signal, sigma)
 
     return wraps(eps, score)
 
@@ -225,7 +225,7 @@ def score_from_eps(model: Model, process: GaussianDiffusion) -> Score:
             raise ValueError(f"sigma must lie between {low:.4g} and {high:.4g}, got {sigma.tolist()}")
         t = (wanted[:, None] - logs).abs().argmin(1)
         level = shaped(sigma, x)
-        return -answer(model, x / (1 + level**2).sqrt(), t) / level
+        return -model_output(model, x / (1 + level**2).sqrt(), t) / level
 
     return wraps(score, model)
 

@@ -313,10 +313,10 @@ class UNet(nn.Module):
 
         self.norm_out = norm(widths[0])
         self.conv_out = nn.Conv2d(widths[0], out_channels * patch**2, kernel_size=3, padding=1)
-        self.start_at_zero()
+        self.zero_output()
 
     @torch.no_grad()
-    def start_at_zero(self) -> None:
+    def zero_output(self) -> None:
         """Each block starts as its shortcut, and the network as the answer 0, as in the authors' code."""
         last = [module.conv2 for module in self.modules() if isinstance(module, ResnetBlock)]
         last += [module.proj_out for module in self.modules() if isinstance(module, AttnBlock)]

@@ -7,7 +7,6 @@ from IPython import get_ipython
 from lib.notebook.animation import animate
 from lib.notebook.controls import span
 from lib.notebook.explore import explore
-from lib.notebook.figures import COLORS, LiveFigure, apply_style, figure_html, show, show_images, tile
 from lib.notebook.formulas import (
     KL,
     Expect,
@@ -33,6 +32,7 @@ from lib.notebook.formulas import (
     symbols,
     vector,
 )
+from lib.notebook.pictures import COLORS, LiveFigure, apply_style, figure_html, show, show_images, tile
 from lib.notebook.source import source
 
 if TYPE_CHECKING:

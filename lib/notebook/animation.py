@@ -5,7 +5,7 @@ from base64 import b64encode
 
 from PIL import Image
 
-from lib.notebook.figures import caption_html, image_html, plain_text, publish, render
+from lib.notebook.pictures import caption_html, image_html, plain_text, publish, render
 
 # The stored picture is the still first frame; this script sets it in motion, unless the reader's system asks for
 # reduced motion. So the page prints, and works without scripts, as a still.

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lib.checks import is_number
-from lib.notebook.figures import plain_text
+from lib.notebook.pictures import plain_text
 
 MAX_FRAMES = 150  # of 10 KB each, these already fill a chapter's notebook
 

@@ -17,7 +17,7 @@ from typing import Any
 import ipywidgets
 
 from lib.notebook.controls import Control, Span, checked_controls
-from lib.notebook.figures import caption_html, figures_closed, image_html, plain_text, publish, render
+from lib.notebook.pictures import caption_html, figures_closed, image_html, plain_text, publish, render
 from lib.notebook.stored import Frame, stored_face
 
 FRAME_COLORS = 48

@@ -8,7 +8,7 @@ from types import ModuleType
 from typing import Any
 
 import lib
-from lib.notebook.figures import publish
+from lib.notebook.pictures import publish
 from lib.notebook.setup import repository, version
 
 _ROOT = Path(lib.__file__).resolve().parent.parent

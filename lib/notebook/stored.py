@@ -6,7 +6,7 @@ import json
 from typing import NamedTuple
 
 from lib.notebook.controls import Control
-from lib.notebook.figures import Picture, image_html
+from lib.notebook.pictures import Picture, image_html
 
 # Runs once per figure, where it stands: it finds its own figure, so any number of them share a page. Until it
 # runs there are no controls, only the first frame and the values it was drawn for.

@@ -41,7 +41,7 @@ class History:
             raise ValueError(f"title must be words or None, got {title!r:.60}")
         from matplotlib.figure import Figure
 
-        from lib.notebook.figures import COLORS
+        from lib.notebook.pictures import COLORS
 
         names = names or ("loss",)
         fig = Figure(figsize=(6.0, 0.8 + 1.9 * len(names)), layout="constrained")
@@ -75,7 +75,7 @@ class Progress:
         self.pause = 0.5
         self.live = None
         if show and _in_notebook():
-            from lib.notebook.figures import LiveFigure
+            from lib.notebook.pictures import LiveFigure
 
             self.live = LiveFigure()
         hidden = None if show and self.live is None else True  # None: hidden unless stderr is a terminal

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lib.checks import check_floats, check_integers, described, is_number
-from lib.vision_transformers.vit import VisionTransformer, resample_pos_embed, wide
+from lib.checks import check_floats, check_integers, described, is_number, upcast
+from lib.vision_transformers.vit import VisionTransformer, resample_pos_embed
 
 
 class BEiT(VisionTransformer):
@@ -64,4 +64,4 @@ class BEiT(VisionTransformer):
         scores = self(x, order.argsort(dim=1) < hidden)
         places = order[:, :hidden].sort(dim=1).values  # a mask as index would wait for the device to count
         scores = scores.gather(1, places[..., None].expand(-1, -1, scores.shape[2]))
-        return F.cross_entropy(wide(scores.flatten(0, 1)), words.gather(1, places).flatten())
+        return F.cross_entropy(upcast(scores.flatten(0, 1)), words.gather(1, places).flatten())

@@ -2,8 +2,8 @@
 
 import torch
 
+from lib.vision_transformers.initialization import scale_residual_branches
 from lib.vision_transformers.mae import MaskedAutoencoderViT, sincos_2d
-from lib.vision_transformers.start import quiet_blocks
 
 
 def digit_mae(kind: type[MaskedAutoencoderViT] = MaskedAutoencoderViT, **settings) -> MaskedAutoencoderViT:
@@ -24,4 +24,4 @@ def digit_mae(kind: type[MaskedAutoencoderViT] = MaskedAutoencoderViT, **setting
             width = table.shape[2]
             pixels = sincos_2d(width, 28, 28)[0, 1:].view(28, 28, width)
             table[0, 1:] = pixels[3::7, 3::7].flatten(0, 1)
-    return quiet_blocks(model, 0.2)
+    return scale_residual_branches(model, 0.2)

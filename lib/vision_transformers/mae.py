@@ -9,8 +9,8 @@ N counts patches, K of them stay visible. A mask holds 1 where a patch was remov
 import torch
 from torch import Tensor, nn
 
-from lib.checks import check_count, check_finite, check_floats, check_integers, is_number
-from lib.vision_transformers.vit import EPS, Block, PatchEmbed, check_mlp_ratio, wide
+from lib.checks import check_count, check_finite, check_floats, check_integers, is_number, upcast
+from lib.vision_transformers.vit import EPS, Block, PatchEmbed, check_mlp_ratio
 
 
 class MaskedAutoencoderViT(nn.Module):
@@ -127,7 +127,7 @@ class MaskedAutoencoderViT(nn.Module):
         x = self.decoder_embed(latent)
         cls_token, visible = x[:, :1], x[:, 1:]
         removed = self.mask_token.expand(x.shape[0], ids_restore.shape[1] - visible.shape[1], -1)
-        patches = take(torch.cat([visible, removed.to(visible.dtype)], dim=1), ids_restore)
+        patches = gather_tokens(torch.cat([visible, removed.to(visible.dtype)], dim=1), ids_restore)
         x = torch.cat([cls_token, patches], dim=1) + self.decoder_pos_embed
         return self.decoder_pred(self.decoder_norm(self.decoder_blocks(x)))[:, 1:]
 
@@ -137,7 +137,7 @@ class MaskedAutoencoderViT(nn.Module):
         Raises `ValueError` for predictions or a mask of other shapes than the patches of the images, where there is no
         image, and where no patch is removed.
         """
-        target = wide(self.patchify(imgs))
+        target = upcast(self.patchify(imgs))
         check_floats("pred", pred, like=target)
         check_floats("mask", mask, like=target[..., 0])
         if not mask.numel():
@@ -145,8 +145,8 @@ class MaskedAutoencoderViT(nn.Module):
         if self.norm_pix_loss:
             mean, var = target.mean(dim=-1, keepdim=True), target.var(dim=-1, keepdim=True)
             target = (target - mean) / (var + 1e-6).sqrt()
-        error = (wide(pred) - target).square().mean(dim=-1)  # (B, N)
-        mask = wide(mask)  # 16 bits count to 256 or 2048
+        error = (upcast(pred) - target).square().mean(dim=-1)  # (B, N)
+        mask = upcast(mask)  # 16 bits count to 256 or 2048
         removed = mask.sum()
         check_finite("the sum of mask", removed, 1)
         return (error * mask).sum() / removed
@@ -206,10 +206,10 @@ def random_masking(x: Tensor, mask_ratio: float, noise: Tensor | None = None) ->
     ids_shuffle = noise.argsort(dim=1)
     ids_restore = ids_shuffle.argsort(dim=1)
     mask = (ids_restore >= keep).to(x.dtype)
-    return take(x, ids_shuffle[:, :keep]), mask, ids_restore
+    return gather_tokens(x, ids_shuffle[:, :keep]), mask, ids_restore
 
 
-def take(x: Tensor, ids: Tensor) -> Tensor:
+def gather_tokens(x: Tensor, ids: Tensor) -> Tensor:
     """Tokens (B, M, D): of each image's tokens (B, N, D) those with the indices (B, M)."""
     if check_floats("x", x).ndim != 3:
         raise ValueError(f"x must have shape (B, N, D), got {tuple(x.shape)}")

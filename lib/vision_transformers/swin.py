@@ -11,9 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lib.checks import check_count, check_floats
-from lib.vision_transformers.start import start_small
-from lib.vision_transformers.vit import Mlp, check_images, check_mlp_ratio, check_sizes
+from lib.checks import check_count, check_floats, check_sizes
+from lib.vision_transformers.initialization import init_weights
+from lib.vision_transformers.vit import Mlp, check_images, check_mlp_ratio
 from lib.vision_transformers.windows import WindowAttention, put, shift_mask, window_partition, window_reverse
 
 
@@ -49,7 +49,7 @@ class SwinTransformerBlock(nn.Module):
         check_count(window_size=window_size)
         check_count(0, window_size - 1, shift=shift)
         check_count(dim=dim, num_heads=num_heads)
-        check_sizes("resolution", resolution, 2)
+        check_sizes("resolution", resolution, "height, width")
         check_mlp_ratio(mlp_ratio)
         self.dim, self.window_size, self.shift = dim, window_size, shift
         self.norm1 = nn.LayerNorm(dim)
@@ -141,7 +141,7 @@ class BasicLayer(nn.Module):
     ):
         super().__init__()
         check_count(dim=dim, depth=depth, num_heads=num_heads, window_size=window_size)
-        check_sizes("resolution", resolution, 2)
+        check_sizes("resolution", resolution, "height, width")
         window_size = min(window_size, *resolution)
         self.blocks = nn.ModuleList(
             SwinTransformerBlock(dim, resolution, num_heads, window_size, shift, mlp_ratio, qkv_bias)
@@ -156,7 +156,7 @@ class BasicLayer(nn.Module):
         return x, x if self.downsample is None else self.downsample(x)
 
 
-class PatchEmbed(nn.Module):
+class SwinPatchEmbed(nn.Module):
     """Images (B, in_chans, H, W) to a map of normalised tokens (B, H / p, W / p, embed_dim).
 
     Where p does not divide the image, it is padded with zeros, right and below.
@@ -220,7 +220,7 @@ class SwinTransformer(nn.Module):
         check_sizes("num_heads", num_heads)
         if len(depths) != len(num_heads):
             raise ValueError(f"depths and num_heads must have one entry a stage, got {depths!r} and {num_heads!r}")
-        self.patch_embed = PatchEmbed(patch_size, in_chans, embed_dim)
+        self.patch_embed = SwinPatchEmbed(patch_size, in_chans, embed_dim)
         side, last = -(-img_size // patch_size), len(depths) - 1
         self.layers = nn.ModuleList()
         for stage, (depth, heads) in enumerate(zip(depths, num_heads)):
@@ -232,7 +232,7 @@ class SwinTransformer(nn.Module):
         self.num_features = dim
         self.norm = nn.LayerNorm(dim)
         self.head = nn.Linear(dim, num_classes) if num_classes else nn.Identity()
-        start_small(self)
+        init_weights(self)
 
     def forward(self, x: Tensor) -> Tensor:
         """Scores (B, num_classes), read from the mean of all tokens."""

@@ -19,8 +19,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lib.attention import Attention
-from lib.checks import check_count, check_floats, check_number
-from lib.vision_transformers.start import start_small
+from lib.checks import check_count, check_floats, check_number, check_sizes, upcast
+from lib.vision_transformers.initialization import init_weights
 
 EPS = 1e-6  # of every LayerNorm, as in the authors' code
 
@@ -170,7 +170,7 @@ class VisionTransformer(nn.Module):
         self.blocks = nn.Sequential(*(Block(embed_dim, num_heads, mlp_ratio, qkv_bias) for _ in range(depth)))
         self.norm = nn.LayerNorm(embed_dim, eps=EPS)
         self.head = nn.Linear(embed_dim, num_classes) if num_classes else nn.Identity()
-        start_small(self)
+        init_weights(self)
         nn.init.trunc_normal_(self.pos_embed, std=0.02)
         nn.init.normal_(self.cls_token, std=1e-6)
 
@@ -209,14 +209,14 @@ def resample_pos_embed(pos_embed: Tensor, old: Sequence[int], new: Sequence[int]
 
     Raises `ValueError` for grids that are no two positive integers, and a table of another shape than `old` says.
     """
-    check_sizes("old", old, 2)
-    check_sizes("new", new, 2)
+    check_sizes("old", old, "height, width")
+    check_sizes("new", new, "height, width")
     check_floats("pos_embed", pos_embed)
     if pos_embed.ndim != 3 or pos_embed.shape[:2] != (1, 1 + old[0] * old[1]):
         raise ValueError(f"pos_embed must have shape (1, {1 + old[0] * old[1]}, D), got {tuple(pos_embed.shape)}")
     if tuple(old) == tuple(new):
         return pos_embed
-    of_class, of_grid = pos_embed[:, :1], wide(pos_embed[:, 1:]).unflatten(1, old).permute(0, 3, 1, 2)
+    of_class, of_grid = pos_embed[:, :1], upcast(pos_embed[:, 1:]).unflatten(1, old).permute(0, 3, 1, 2)
     of_grid = F.interpolate(of_grid, size=new, mode="bicubic", antialias=True, align_corners=False)
     return torch.cat([of_class, of_grid.flatten(2).transpose(1, 2).to(pos_embed.dtype)], dim=1)
 
@@ -257,17 +257,3 @@ def check_tokens(name: str, x: Tensor, dim: int) -> None:
     """Raises `ValueError` unless `x` is floating-point, with `dim` numbers a token (..., dim)."""
     if not check_floats(name, x).ndim or x.shape[-1] != dim:
         raise ValueError(f"{name} must have shape (..., {dim}), got {tuple(x.shape)}")
-
-
-def check_sizes(name: str, sizes: Sequence[int], count: int | None = None) -> None:
-    """Raises `ValueError` unless `sizes` is a sequence of positive integers, `count` of them or at least one."""
-    if not isinstance(sizes, Sequence) or isinstance(sizes, str) or len(sizes) != (count or max(1, len(sizes))):
-        raise ValueError(f"{name} must be {count or 'some'} positive integers, got {sizes!r:.60}")
-    for size in sizes:
-        if not isinstance(size, torch.SymInt):  # any size, while exporting
-            check_count(**{name: size})
-
-
-def wide(x: Tensor) -> Tensor:
-    """`x` in float32 or wider, for what 16 bits would spoil."""
-    return x.to(torch.promote_types(x.dtype, torch.float32))

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lib.autoencoders import VAE, Autoencoder, start_at_mean
+from lib.autoencoders import VAE, Autoencoder, init_bias_to_mean
 from lib.autoencoders.autoencoder import decoder, encoder
 from tests.waits import waits
 
@@ -84,7 +84,7 @@ def test_start_at_mean(network):
     torch.manual_seed(0)
     model, x = Autoencoder(4, network), images(500) * 0.3
     before = model.loss(x)["loss"].item()
-    start_at_mean(model.decoder, x)
+    init_bias_to_mean(model.decoder, x)
     if network == "mlp":
         with torch.no_grad():
             for layer in (model.decoder[0], model.decoder[2], model.decoder[4]):
@@ -93,7 +93,7 @@ def test_start_at_mean(network):
         assert torch.allclose(model(x), mean.expand_as(x), atol=1e-6)
     assert model.loss(x)["loss"].item() < 0.6 * before
     with pytest.raises(ValueError, match="images must have"):
-        start_at_mean(model.decoder, torch.zeros(3, 2, 28, 28))
+        init_bias_to_mean(model.decoder, torch.zeros(3, 2, 28, 28))
 
 
 @settings(max_examples=40, deadline=None)
@@ -145,7 +145,7 @@ def test_integer_images_are_refused():
 def test_a_step_waits_for_no_device_and_no_images_have_no_mean(monkeypatch):
     model, none = Autoencoder(3), torch.zeros(0, 1, 28, 28)
     assert model(none).shape == none.shape
-    for call in (model.loss, lambda x: start_at_mean(model.decoder, x)):
+    for call in (model.loss, lambda x: init_bias_to_mean(model.decoder, x)):
         with pytest.raises(ValueError, match=r"(x|images) must hold something, got shape \(0, 1, 28, 28\)"):
             call(none)
     assert not waits(lambda: model.loss(images())["loss"].backward(), monkeypatch)
@@ -162,4 +162,4 @@ def test_in_16_bits_the_loss_is_summed_in_float32(dtype):
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_a_mean_must_be_a_number(value):
     with pytest.raises(ValueError, match="images must be finite, got values from"):
-        start_at_mean(Autoencoder(3).decoder, torch.full((1, 1, 28, 28), value))
+        init_bias_to_mean(Autoencoder(3).decoder, torch.full((1, 1, 28, 28), value))

@@ -12,12 +12,12 @@ from lib.autoencoders import (
     CodePrior,
     MaskedConv2d,
     VectorQuantizer,
+    init_bias_to_mean,
     kl_to_standard_normal,
-    start_at_mean,
 )
 from lib.autoencoders.autoencoder import decoder, encoder
 from lib.autoencoders.vae import log_normal
-from lib.autoencoders.vqvae import Decoder, Encoder, ResBlock
+from lib.autoencoders.vqvae import VQDecoder, VQEncoder, VQResBlock
 from tests.bad_input import unclear
 
 X, Z, NOISE = torch.rand(2, 1, 16, 16), torch.rand(2, 4), torch.randn(2, 4)
@@ -51,7 +51,7 @@ def prior():
 CALLS = {
     "encoder": (encoder, {"out_features": 3, "network": "mlp", **SHAPE}),
     "decoder": (decoder, {"latent_dim": 3, "network": "conv", **SHAPE}),
-    "start_at_mean": (start_at_mean, {"decoder": nn.Sequential(nn.Linear(2, 256)), "images": X}),
+    "init_bias_to_mean": (init_bias_to_mean, {"decoder": nn.Sequential(nn.Linear(2, 256)), "images": X}),
     "Autoencoder": (Autoencoder, {"latent_dim": 3, "network": "mlp", **SHAPE}),
     "Autoencoder.forward": (ae(), {"x": X}),
     "Autoencoder.encode": (ae().encode, {"x": X}),
@@ -73,12 +73,12 @@ CALLS = {
     "VectorQuantizer.forward": (vq(), {"z": torch.rand(2, 5, 4)}),
     "VectorQuantizer.encode": (vq().encode, {"z": torch.rand(2, 4, 3, 3)}),
     "VectorQuantizer.lookup": (vq().lookup, {"indices": CODES}),
-    "ResBlock": (ResBlock, {"channels": 8, "hidden": 4}),
-    "ResBlock.forward": (ResBlock(1, 4), {"x": X}),
-    "Encoder": (Encoder, {**SIZES, "stride": 4}),
-    "Encoder.forward": (Encoder(**SIZES), {"x": X}),
-    "Decoder": (Decoder, {**SIZES, "out_channels": 3, "stride": 2}),
-    "Decoder.forward": (Decoder(out_channels=3, **SIZES), {"x": X}),
+    "VQResBlock": (VQResBlock, {"channels": 8, "hidden": 4}),
+    "VQResBlock.forward": (VQResBlock(1, 4), {"x": X}),
+    "VQEncoder": (VQEncoder, {**SIZES, "stride": 4}),
+    "VQEncoder.forward": (VQEncoder(**SIZES), {"x": X}),
+    "VQDecoder": (VQDecoder, {**SIZES, "out_channels": 3, "stride": 2}),
+    "VQDecoder.forward": (VQDecoder(out_channels=3, **SIZES), {"x": X}),
     "VQVAE": (VQVAE, {"num_codes": 7, "dim": 4, **SIZES, **LEARNING}),
     "VQVAE.forward": (vqvae(), {"x": X}),
     "VQVAE.features": (vqvae().features, {"x": X}),
@@ -87,7 +87,7 @@ CALLS = {
     "VQVAE.loss": (vqvae().loss, {"x": X}),
     "VQVAE2": (VQVAE2, {"num_codes": 7, "dim": 4, **SIZES, **LEARNING}),
     "VQVAE2.forward": (vqvae(VQVAE2), {"x": X}),
-    "VQVAE2.quantise": (vqvae(VQVAE2).quantise, {"x": X}),
+    "VQVAE2.quantize_levels": (vqvae(VQVAE2).quantize_levels, {"x": X}),
     "VQVAE2.encode": (vqvae(VQVAE2).encode, {"x": X}),
     "VQVAE2.decode": (vqvae(VQVAE2).decode, {"top": CODES[:, :2, :2], "bottom": CODES.repeat(1, 2, 1)[:, :4]}),
     "VQVAE2.draw": (vqvae(VQVAE2).draw, {"top": torch.rand(2, 4, 2, 2), "bottom": torch.rand(2, 4, 4, 4)}),

@@ -35,7 +35,7 @@ def test_codes_gradients_and_update_are_those_of_the_release(layout):
     quantizer, x = stored().train(), GIVEN["x"].clone().requires_grad_()
     z = x.movedim(-1, 1) if layout == "features" else x.flatten(1, 2)
     found = quantizer(z)
-    quantised = found.quantised.movedim(1, -1) if layout == "features" else found.quantised.view_as(x)
+    quantised = found.z_q.movedim(1, -1) if layout == "features" else found.z_q.view_as(x)
     assert torch.equal(found.indices.view_as(GIVEN["indices"]), GIVEN["indices"])
     assert close(quantised, GIVEN["quantised"])
     assert found.commitment_loss.item() == pytest.approx(GIVEN["commit_mse"].item(), abs=1e-6)
@@ -69,8 +69,8 @@ def test_in_float64_it_is_the_same_but_for_rounding(ema):
     for quantizer in (single, double):
         torch.manual_seed(1)
         found.append(quantizer(z.to(quantizer.embed.dtype)))
-    assert torch.equal(found[0].indices, found[1].indices) and found[1].quantised.dtype == torch.float64
-    assert torch.allclose(found[0].quantised.double(), found[1].quantised, atol=1e-6)
+    assert torch.equal(found[0].indices, found[1].indices) and found[1].z_q.dtype == torch.float64
+    assert torch.allclose(found[0].z_q.double(), found[1].z_q, atol=1e-6)
     for name, value in double.state_dict().items():
         assert value.dtype == torch.float64 and torch.allclose(single.state_dict()[name].double(), value, atol=1e-5)
 
@@ -90,9 +90,9 @@ def test_who_receives_which_gradient(ema):
     quantizer = VectorQuantizer(8, 4, ema=ema)
     z = torch.randn(2, 4, 3, 3, requires_grad=True)
     found = quantizer.eval()(z)
-    found.quantised.retain_grad()
-    (found.quantised**3).sum().backward()
-    assert torch.equal(z.grad, found.quantised.grad) and z.grad.abs().max() > 0
+    found.z_q.retain_grad()
+    (found.z_q**3).sum().backward()
+    assert torch.equal(z.grad, found.z_q.grad) and z.grad.abs().max() > 0
     if ema is None:
         assert quantizer.embed.grad is None
         found.codebook_loss.backward()
@@ -241,7 +241,7 @@ def test_in_16_bits_only_the_vectors_are_rounded(ema, dtype):
         assert torch.equal(wanted.indices, rounded.indices)
         for name in ("codebook_loss", "commitment_loss", "perplexity"):
             assert torch.equal(getattr(wanted, name), getattr(rounded, name)), name
-        assert rounded.quantised.dtype == dtype and torch.equal(rounded.quantised, wanted.quantised.to(dtype))
+        assert rounded.z_q.dtype == dtype and torch.equal(rounded.z_q, wanted.z_q.to(dtype))
     for name, value in single.named_buffers():
         assert torch.equal(dict(short.named_buffers())[name], value), name
 
@@ -282,7 +282,7 @@ def test_training_waits_for_no_device(settings, monkeypatch):
 
     def step():
         found = quantizer(z)
-        (found.quantised.sum() + found.codebook_loss + found.commitment_loss + found.perplexity).backward()
+        (found.z_q.sum() + found.codebook_loss + found.commitment_loss + found.perplexity).backward()
 
     assert not waits(step, monkeypatch)
     assert waits(lambda: quantizer.cluster_size.max().item(), monkeypatch)  # the counter counts

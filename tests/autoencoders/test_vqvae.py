@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from lib.autoencoders import VQVAE, VQVAE2
-from lib.autoencoders.vqvae import Decoder, Encoder
+from lib.autoencoders.vqvae import VQDecoder, VQEncoder
 from tests.waits import waits
 
 
@@ -54,7 +54,7 @@ def test_names_and_shapes_are_the_published_ones():
 
 def test_encoder_and_decoder_fit_each_other():
     for stride in (2, 4):
-        encoder, decoder = Encoder(3, 8, stride, 1, 4), Decoder(8, 3, 8, stride, 1, 4)
+        encoder, decoder = VQEncoder(3, 8, stride, 1, 4), VQDecoder(8, 3, 8, stride, 1, 4)
         features = encoder(torch.zeros(2, 3, 16, 24))
         assert features.shape == (2, 8, 16 // stride, 24 // stride)
         assert decoder(features).shape == (2, 3, 16, 24)
@@ -153,7 +153,7 @@ def test_without_images_there_are_codes_but_no_loss(kind):
         (lambda: VQVAE2(1)(torch.zeros(1, 1, 28, 28)), "divisible by 8"),
         (lambda: VQVAE2().decode(torch.zeros(1, 4, 4).long(), torch.zeros(1, 4, 4).long()), "top and bottom must be"),
         (lambda: VQVAE2(1).loss(torch.full((1, 1, 16, 16), torch.nan)), "x must be finite, got values from nan to nan"),
-        (lambda: Encoder(1, stride=3), "stride must be 2 or 4, got 3"),
+        (lambda: VQEncoder(1, stride=3), "stride must be 2 or 4, got 3"),
     ],
 )  # fmt: skip
 def test_bad_input_is_refused(build, message):

@@ -21,7 +21,7 @@ def step(quantizer, z: Tensor):
     def run() -> None:
         z.grad = None
         found = quantizer(z)
-        quantised, loss = (found.quantised, found.commitment_loss) if hasattr(found, "quantised") else found[::2]
+        quantised, loss = (found.z_q, found.commitment_loss) if hasattr(found, "z_q") else found[::2]
         (quantised.sum() + loss.sum()).backward()
 
     return run

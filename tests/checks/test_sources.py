@@ -22,7 +22,7 @@ def test_an_unused_import_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("file", "imported", "message"),
     [
-        ("lib/notebook/figures.py", "lib.notebook.explore", "No cycles are allowed in lib.notebook."),
+        ("lib/notebook/pictures.py", "lib.notebook.explore", "No cycles are allowed in lib.notebook."),
         ("lib/autoencoders/vae.py", "lib.training", "lib.autoencoders is not allowed to import lib.training"),
         ("lib/autoencoders/vae.py", "lib.notebook", "lib.autoencoders is not allowed to import lib.notebook"),
         ("lib/training/fit.py", "lib.autoencoders", "lib.training is not allowed to import lib.autoencoders"),

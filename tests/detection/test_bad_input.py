@@ -23,7 +23,7 @@ from lib.detection import (
 )
 from lib.detection.backbone import Backbone, Bottleneck, FrozenBatchNorm2d, resize_mask
 from lib.detection.boxes import box_area, generalized_iou
-from lib.detection.detr import MLP
+from lib.detection.detr import BoxHead
 from lib.detection.transformer import MultiheadAttention, TransformerDecoderLayer, TransformerEncoderLayer
 from tests.bad_input import unclear
 
@@ -114,8 +114,8 @@ CALLS = {
     ),
     "Transformer.forward": (transformer(), SOUGHT, (*nowhere("mask"), *BOOLEAN)),
     "Transformer.weights": (transformer().weights, SOUGHT, (*nowhere("mask"), *BOOLEAN)),
-    "MLP": (MLP, {"dim": 2, "hidden_dim": 2, "out_dim": 2, "depth": 2}, ()),
-    "MLP.forward": (MLP(8, 8, 4, 2), {"x": TOKENS}, ()),
+    "BoxHead": (BoxHead, {"dim": 2, "hidden_dim": 2, "out_dim": 2, "depth": 2}, ()),
+    "BoxHead.forward": (BoxHead(8, 8, 4, 2), {"x": TOKENS}, ()),
     "DETR": (
         DETR,
         {**SIZES, "body": SmallBackbone(1, (4,)), "transformer": transformer(), "position": PositionEmbeddingSine(4)},

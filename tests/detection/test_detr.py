@@ -74,7 +74,7 @@ def test_outputs_are_those_of_the_release(dtype, kind, tolerance):
     for what in ("logits", "boxes"):
         assert close(outputs[f"pred_{what}"], found[f"{kind}.pred_{what}"], tolerance)
         assert close(earlier[f"pred_{what}"], found[f"{kind}.aux0_{what}"], tolerance)
-    features, mask, pos = model.look(*given)
+    features, mask, pos = model.image_features(*given)
     answers, memory = model.transformer(features, mask, model.query_embed.weight, pos)
     assert close(answers, found[f"{kind}.hs"], tolerance)
     seen = ~found["in.mask"][:, None]  # what the encoder makes of padding means nothing

@@ -39,7 +39,7 @@ def test_untrained_boxes_are_the_anchors():
 def test_the_surest_places_become_queries():
     model = tiny()
     model.enc_class_embed.bias[-1] += 5  # "no object" is likely everywhere, and being sure of it does not count
-    features, mask, pos = model.look(torch.rand(2, 1, 24, 32))
+    features, mask, pos = model.image_features(torch.rand(2, 1, 24, 32))
     image = model.transformer.encode(features, mask, pos)
     found = model.propose(image, mask, features.shape[-2:])
     sure = found.all["pred_logits"].softmax(-1)[..., :-1].amax(-1)
@@ -80,7 +80,7 @@ def test_padding_proposes_nothing():
 def test_proposed_boxes_pass_no_gradient_on():
     """The answers move them; what the first stage proposes learns from its own losses."""
     model = tiny().train()
-    features, mask, pos = model.look(torch.rand(2, 1, 24, 32))
+    features, mask, pos = model.image_features(torch.rand(2, 1, 24, 32))
     found = model.propose(model.transformer.encode(features, mask, pos), mask, features.shape[-2:])
     assert not found.boxes.requires_grad and found.all["pred_boxes"].requires_grad and found.tokens.requires_grad
 
@@ -95,7 +95,7 @@ def test_answers_begin_at_the_proposals():
     """The decoder reads the best places' codes and tokens, and its answers move their boxes."""
     model = tiny()
     images = torch.rand(2, 1, 24, 32)
-    features, mask, pos = model.look(images)
+    features, mask, pos = model.image_features(images)
     image = model.transformer.encode(features, mask, pos)
     found = model.propose(image, mask, features.shape[-2:])
     answers = model.transformer.decoder(found.places, *image, start=found.tokens)[-1]

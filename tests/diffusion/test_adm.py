@@ -16,8 +16,8 @@ from lib.diffusion.adm import (
     GroupNorm32,
     ResBlock,
     UNetModel,
+    adm_timestep_embedding,
     split_heads,
-    timestep_embedding,
 )
 from lib.diffusion.ddim import sample
 from lib.diffusion.guidance import classifier_free, classifier_guided, towards_class
@@ -110,13 +110,13 @@ def test_the_gradient_of_the_classifier_equals_the_reference():
 @pytest.mark.parametrize("dim", [32, 7])
 def test_the_codes_of_times_equal_the_reference(dim):
     values = np.load(REFERENCE / "timestep_embedding.npz")
-    code = timestep_embedding(torch.tensor(values["t"]), dim)
+    code = adm_timestep_embedding(torch.tensor(values["t"]), dim)
     assert code.dtype == torch.float32
     assert torch.equal(code, torch.tensor(values[f"guided_d{dim}"]))
 
 
 def test_times_need_not_be_whole():
-    halves = timestep_embedding(torch.tensor([0.25, 3.5], dtype=torch.float64), 2)
+    halves = adm_timestep_embedding(torch.tensor([0.25, 3.5], dtype=torch.float64), 2)
     wanted = torch.tensor([[math.cos(0.25), math.sin(0.25)], [math.cos(3.5), math.sin(3.5)]])
     assert torch.allclose(halves, wanted, atol=1e-6)
 

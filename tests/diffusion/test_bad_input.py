@@ -48,7 +48,7 @@ CASES = {
     "cosine_betas": (cosine_betas, {"T": 10, "s": 0.01, "max_beta": 0.9}),
     "times": (schedule.times, {"T": 10, "n": 3, "spacing": "leading"}),
     "GaussianDiffusion": (GaussianDiffusion, {"betas": linear_betas(10)}),
-    "strided": (process.strided, {"times": T}),
+    "respaced": (process.respaced, {"times": T}),
     "q_step": (process.q_step, {"x_prev": X, "t": T, "noise": NOISE}, DRAWN),
     "q_sample": (process.q_sample, {"x0": X, "t": T, "noise": NOISE}, DRAWN),
     "q_posterior": (process.q_posterior, {"x0": X, "xt": X, "t": T}),
@@ -60,7 +60,7 @@ CASES = {
     "score_from_eps of a process": (process.score_from_eps, {"t": T, "eps": X}),
     "snr": (process.snr, {"t": T}),
     "signal_and_spread": (process.signal_and_spread, {"t": T, "x": X}),
-    "at": (process.at, {"name": "betas", "t": T, "x": X}),
+    "extract": (process.extract, {"name": "betas", "t": T, "x": X}),
     "Denoiser": (Denoiser, {**asked, "target": "eps", "variance": "small"}),
     "a Denoiser's answer": (Denoiser(model, process), {"xt": X, "t": T}),
     "simple_loss": (
@@ -79,7 +79,6 @@ CASES = {
         {"process": process, "xt": X, "t": T, "before": T - 1, "eps": X, "eta": 0.5, "noise": NOISE},
         (*DRAWN, "before: -1"),
     ),
-    "strided_times": (ddim.strided_times, {"T": 10, "steps": 3, "spacing": "leading"}),
     "ddim.sample": (ddim.sample, {**asked, **walked, "steps": 2, "eta": 0.5, "start": NOISE}, ("start: None",)),
     "invert": (
         ddim.invert,
@@ -226,5 +225,5 @@ def test_numbers_that_are_not_finite_are_named(call, name):
     ids=range(11),
 )
 def test_a_model_that_forgets_to_answer_is_named(call, answered):
-    with pytest.raises(ValueError, match=r"^the model's answer must be a floating-point tensor, got"):
+    with pytest.raises(ValueError, match=r"^the model's output must be a floating-point tensor, got"):
         call(lambda *_: answered)

@@ -10,8 +10,8 @@ import torch
 from torch import nn
 from torch.distributions import Normal
 
-from lib.diffusion import GaussianDiffusion, cosine_betas, ddpm, linear_betas, p_sample
-from lib.diffusion.ddim import ddim_step, invert, sample, slerp, strided_times, trajectory
+from lib.diffusion import GaussianDiffusion, cosine_betas, ddpm, linear_betas, p_sample, schedule
+from lib.diffusion.ddim import ddim_step, invert, sample, slerp, trajectory
 from lib.diffusion.score import GaussianMixture, eps_from_score
 
 REFERENCE = Path(__file__).parents[1] / "reference"
@@ -38,10 +38,10 @@ def test_steps_are_those_of_diffusers(name):
     assert torch.allclose(after, torch.tensor(STEPS[name]), rtol=0, atol=1e-5)
 
 
-def test_strided_times_are_those_of_the_releases():
+def test_the_times_are_those_of_the_releases():
     for name, spacing in (("guided_ddim50", "leading"), ("diffusers_ddim50_leading", "leading")):
-        assert strided_times(1000, 50, spacing).tolist() == sorted(SCHEDULES[name])
-    assert strided_times(1000, 50, "trailing").tolist() == sorted(SCHEDULES["diffusers_ddim50_trailing"])
+        assert schedule.times(1000, 50, spacing).tolist() == sorted(SCHEDULES[name])
+    assert schedule.times(1000, 50, "trailing").tolist() == sorted(SCHEDULES["diffusers_ddim50_trailing"])
 
 
 @pytest.mark.parametrize("t", [1, 10, 500, 999])
@@ -89,10 +89,10 @@ def test_bad_input_is_named(change, message):
         ddim_step(process, **given)
 
 
-@pytest.mark.parametrize("arguments, name", [((10, 0), "steps"), ((10, 11), "steps"), ((10, 5, "quad"), "spacing")])
+@pytest.mark.parametrize("arguments, name", [((10, 0), "n"), ((10, 11), "n"), ((10, 5, "quad"), "spacing")])
 def test_bad_strides_are_named(arguments, name):
     with pytest.raises(ValueError, match=f"^{name} must"):
-        strided_times(*arguments)
+        schedule.times(*arguments)
 
 
 # Walks
@@ -128,7 +128,7 @@ def test_without_noise_each_point_keeps_its_place_in_the_order(spacing):
     missed = []
     for steps in (50, 1000):
         end = sample(exact, process, (200, 1), steps, start=start, clip=False, spacing=spacing)
-        top = strided_times(1000, steps, spacing)[-1]
+        top = schedule.times(1000, steps, spacing)[-1]
         missed.append((share_below(end) - share_below(start, process.alphas_bar[top])).abs().max().item())
     assert missed[1] < 0.002 and missed[1] < missed[0] / 10  # Euler's method: a twentieth of the step
 
@@ -167,8 +167,8 @@ def test_with_eta_1_and_all_steps_it_is_ddpm(clip):
 
 
 def test_with_eta_1_a_long_step_is_that_of_the_shorter_chain():
-    visited = strided_times(1000, 10, "trailing")
-    chain = process.strided(visited)
+    visited = schedule.times(1000, 10, "trailing")
+    chain = process.respaced(visited)
     double = [tensor.double() for tensor in (x, eps, noise)]
     for i in range(10):
         before = visited[i - 1] if i else torch.tensor(-1)
@@ -240,7 +240,7 @@ def test_the_way_back_is_exact_where_the_iteration_converges():
 def test_one_round_is_equation_13_backwards():
     data, steps = MIXTURE.sample(20, generator=generator()), 8
     by_hand, level = data, 0.0  # x / sqrt(alpha_bar) moves by eps times the change of sigma
-    for t in strided_times(1000, steps).tolist():
+    for t in schedule.times(1000, steps).tolist():
         alpha_bar = process.alphas_bar[t].item()
         sigma = math.sqrt(1 / alpha_bar - 1)
         here = by_hand * math.sqrt(1 / (1 + level**2))  # x of the time before
@@ -314,7 +314,7 @@ def test_slerp_between_parallel_noises_is_straight():
         ({"target": "noise"}, "^target must be one of"),
         ({"spacing": "even"}, "^spacing must be one of"),
         ({"model": nn.Linear(3, 3)}, "^model must be in eval mode"),
-        ({"model": lambda x, t: x[:1]}, "^the model's answer must have the shape"),
+        ({"model": lambda x, t: x[:1]}, "^the model's output must have the shape"),
     ],
 )
 def test_bad_walks_are_named(change, message):

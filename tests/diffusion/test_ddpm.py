@@ -518,7 +518,7 @@ def test_fewer_steps_are_a_shorter_chain_and_the_model_hears_its_own_times(steps
     items = list(trajectory(model, process, (4, 1, 5, 5), steps=steps, generator=generator()))
     assert [t for t, _, _ in items] == visited[::-1]
     assert seen == [[t] * 4 for t in visited[::-1]]
-    chain, noise = process.strided(torch.tensor(visited)), generator()
+    chain, noise = process.respaced(torch.tensor(visited)), generator()
     x = torch.randn(4, 1, 5, 5, generator=noise)
     for i, (t, ours, x0) in zip(reversed(range(steps)), items):
         z = torch.randn(x.shape, generator=noise)
@@ -542,7 +542,7 @@ def test_every_step_has_noise_of_its_own():
     process = short()
 
     def model(x, t):  # the x0 that puts the posterior's mean at 0
-        return -process.at("posterior_mean_xt", t, x) / process.at("posterior_mean_x0", t, x) * x
+        return -process.extract("posterior_mean_xt", t, x) / process.extract("posterior_mean_x0", t, x) * x
 
     options = {"generator": generator(), "target": "x0", "clip": False}
     draws = [x / process.betas[t].sqrt().float() for t, x, _ in trajectory(model, process, (2000,), **options) if t]
@@ -738,7 +738,7 @@ def test_an_answer_of_another_shape_is_named(shape):
     def answer(x, t):
         return torch.zeros(shape)
 
-    message = r"the model's answer must have the shape \(2, 1, 4, 4\), got"
+    message = r"the model's output must have the shape \(2, 1, 4, 4\), got"
     for name, call in doors(short(), torch.zeros(2, 1, 4, 4), answer).items():
         with pytest.raises(ValueError, match=message):
             call()

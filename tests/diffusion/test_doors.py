@@ -77,7 +77,7 @@ def test_a_device_without_float64_gets_float32(without_float64):
     for model, shape in ((free, SHAPE), (guided, SHAPE), (codes, (2, 4, 7, 7))):
         assert sample(model, there, shape, steps=2).isfinite().all()
         assert ddim.sample(model, there, shape, 2, 1.0).isfinite().all()
-    assert there.strided(torch.tensor([3, 5])).betas.dtype == torch.float32
+    assert there.respaced(torch.tensor([3, 5])).betas.dtype == torch.float32
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
@@ -143,7 +143,7 @@ def test_labels_and_times_may_be_any_integers(dtype):
         lambda t, labels: classifier_free(network, labels, 1.0)(x, t),
         lambda t, labels: classifier_guided(network, short, towards_class(reader, labels))(x, t),
         lambda t, labels: drop_labels(labels, 1.0),
-        lambda t, labels: short.strided(t).betas,
+        lambda t, labels: short.respaced(t).betas,
     ):
         assert torch.equal(call(t.to(dtype), labels.to(dtype)), call(t, labels))
     assert (drop_labels(labels.to(dtype), 1.0) == -1).all()
@@ -206,7 +206,7 @@ def test_guidance_works_in_inference_mode():
 def test_samplers_know_a_learned_variance(steps):
     shape = (2, 1, 4, 4)
     visited = times(1000, steps, "linspace")
-    chain, source = (process if steps == 1000 else process.strided(visited)), generator()
+    chain, source = (process if steps == 1000 else process.respaced(visited)), generator()
     x = torch.randn(shape, generator=source)
     for i in reversed(range(steps)):
         z, here = torch.randn(shape, generator=source), torch.full((2,), i)
@@ -222,7 +222,7 @@ def test_ddim_has_no_use_for_a_learned_variance():
         for model, variance in ((double, "learned"), (lambda x, t: x.sin(), "small"))
     )
     assert torch.equal(found, wanted)
-    with pytest.raises(ValueError, match=r"^the model's answer must have the shape"):
+    with pytest.raises(ValueError, match=r"^the model's output must have the shape"):
         ddim.sample(double, process, (2, 1, 4, 4), 5)
 
 

@@ -89,7 +89,7 @@ def test_scale_zero_leaves_the_model_and_bad_input_is_named():
         gradient(lambda x, t: x, x, t)
     with pytest.raises(ValueError, match="slope must have the shape"):
         guided_mean(x, x, x[:1])
-    with pytest.raises(ValueError, match="the model's answer must have the shape"):
+    with pytest.raises(ValueError, match="the model's output must have the shape"):
         classifier_guided(lambda x, t: x[:1], process, log_probability)(x, t)
 
 
@@ -128,7 +128,7 @@ def test_without_a_classifier_it_is_guidance_by_the_implied_one(scale):
 
 def test_guided_samples_are_more_of_their_class_and_less_diverse():
     torch.manual_seed(0)
-    process = PROCESSES["linear"].strided(torch.linspace(0, 999, 200).round().long())  # it ends in pure noise
+    process = PROCESSES["linear"].respaced(torch.linspace(0, 999, 200).round().long())  # it ends in pure noise
     model, _ = mixture(process, width=1.0)
     labels, right, spread = torch.arange(2).repeat(500), {}, {}
     for scale in (0.0, 3.0):

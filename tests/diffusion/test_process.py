@@ -166,7 +166,7 @@ def test_a_strided_chain_makes_the_same_images_at_the_times_it_visits(T, seed):
     visited = (
         torch.randperm(T, generator=generator)[: int(torch.randint(1, T + 1, (), generator=generator))].sort().values
     )
-    chain = process.strided(visited)
+    chain = process.respaced(visited)
     assert len(visited) == chain.T
     x0, noise = pictures(seed)
     t = times(chain, seed=seed)
@@ -186,10 +186,10 @@ def test_a_strided_chain_makes_the_same_images_at_the_times_it_visits(T, seed):
 
 
 def test_the_whole_chain_strided_is_itself(process):
-    chain = process.strided(all_times(process))
+    chain = process.respaced(all_times(process))
     for name, table in process.named_buffers():
         assert torch.allclose(getattr(chain, name), table, rtol=1e-9), name
-    assert process.float().strided(torch.tensor([3, 5])).betas.dtype == torch.float32
+    assert process.float().respaced(torch.tensor([3, 5])).betas.dtype == torch.float32
 
 
 @pytest.mark.parametrize("visited", [[], [3, 3], [5, 2], [0, 12], [-1, 4]])
@@ -197,7 +197,7 @@ def test_bad_strides_are_named(visited):
     with pytest.raises(
         ValueError, match=r"^(times must be between 0 and 11|times must be at least one integer, each above)"
     ):
-        GaussianDiffusion(SCHEDULES["short"]).strided(torch.tensor(visited, dtype=torch.long))
+        GaussianDiffusion(SCHEDULES["short"]).respaced(torch.tensor(visited, dtype=torch.long))
 
 
 def test_the_score_is_the_gradient_of_the_log_density(process):

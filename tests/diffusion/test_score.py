@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from lib.diffusion import GaussianDiffusion, linear_betas, sample, simple_loss
-from lib.diffusion.ddim import ddim_step, strided_times
+from lib.diffusion.ddim import ddim_step
 from lib.diffusion.guidance import classifier_guided
+from lib.diffusion.schedule import times
 from lib.diffusion.score import (
     GaussianMixture,
     annealed_langevin,
@@ -335,8 +336,8 @@ def test_samplers_of_a_diffusion_draw_the_mixture_from_its_exact_noise(eta):
             torch.set_default_dtype(torch.float32)
     else:
         x, noise = torch.randn(n, 2, generator=generator(), dtype=torch.float64), generator(1)
-        times = strided_times(1000, 200, "trailing")
-        for now, then in zip(reversed(times.tolist()), reversed([-1, *times[:-1].tolist()])):
+        visited = times(1000, 200, "trailing")
+        for now, then in zip(reversed(visited.tolist()), reversed([-1, *visited[:-1].tolist()])):
             t, s = torch.full((n,), now), torch.full((n,), then)
             z = torch.randn(x.shape, generator=noise, dtype=x.dtype)
             x, _ = ddim_step(PROCESS, x, t, s, eps(x, t), eta=eta, noise=z, clip=False)
@@ -409,7 +410,7 @@ BAD = [
     (lambda: denoising_score_matching(MIXTURE.score, X, ONE[:3]), r"sigma must be floating point \(4,\)"),
     (lambda: denoising_score_matching(MIXTURE.score, X, ONE, X[:2]), "noise must have the shape"),
     (lambda: denoising_score_matching(MIXTURE.score, X * math.inf, ONE), "x0 must be finite"),
-    (lambda: denoising_score_matching(lambda x, sigma: x[:1], X, ONE), "answer must have the shape"),
+    (lambda: denoising_score_matching(lambda x, sigma: x[:1], X, ONE), "output must have the shape"),
     (lambda: score_matching(lambda x: x[:1], X), "the score must have the shape"),
     (lambda: langevin(MIXTURE.score, X, 1, 0.1, 0), "steps must be an integer of at least 1"),
     (lambda: langevin(MIXTURE.score, X, 1, 0, 5), "step must be a finite number, above 0"),

@@ -10,15 +10,15 @@ from pathlib import Path
 import pytest
 
 import lib
-import lib.notebook.figures
-from lib.notebook import figures, setup, source
+import lib.notebook.pictures
+from lib.notebook import pictures, setup, source
 from lib.notebook.controls import Control
 from lib.notebook.explore import explore
-from lib.notebook.figures import LiveFigure, figures_closed
+from lib.notebook.pictures import LiveFigure, figures_closed
 
 module = sys.modules["lib.notebook.source"]
 ROOT = Path(lib.__file__).parents[1]
-SHOWN = [figures, LiveFigure, explore, LiveFigure.update, Control.position, figures_closed, figures.Picture]
+SHOWN = [pictures, LiveFigure, explore, LiveFigure.update, Control.position, figures_closed, pictures.Picture]
 
 
 @pytest.mark.parametrize("shown", SHOWN)
@@ -41,8 +41,8 @@ def test_what_is_shown_is_what_was_asked_for():
     assert "class LiveFigure" in module.source_markdown(LiveFigure).splitlines()[3]
     assert module.source_markdown(Control.position).splitlines()[3] == "@property"
     assert module.source_markdown(figures_closed).splitlines()[3] == "@contextmanager"
-    whole = Path(figures.__file__).read_text(encoding="utf-8")
-    assert module.source_markdown(figures).split("\n", 3)[3].rsplit("\n", 1)[0] == whole.strip("\n")
+    whole = Path(pictures.__file__).read_text(encoding="utf-8")
+    assert module.source_markdown(pictures).split("\n", 3)[3].rsplit("\n", 1)[0] == whole.strip("\n")
 
 
 def test_a_docstring_with_a_fence_stays_inside_the_block():

@@ -16,10 +16,10 @@ def test_codes_gradients_and_averages_over_several_batches():
         inputs = [z.clone().requires_grad_() for _ in range(2)]
         found, (quantised, indices, loss) = ours(inputs[0]), theirs(inputs[1])
         assert torch.equal(found.indices, indices)
-        assert torch.allclose(found.quantised, quantised, atol=1e-6)
+        assert torch.allclose(found.z_q, quantised, atol=1e-6)
         assert found.commitment_loss.item() == pytest.approx(loss.item(), rel=1e-5)
         weights = torch.randn_like(z)
-        ((found.quantised * weights).sum() + found.commitment_loss).backward()
+        ((found.z_q * weights).sum() + found.commitment_loss).backward()
         ((quantised * weights).sum() + loss).backward()
         assert torch.allclose(inputs[0].grad, inputs[1].grad, atol=1e-6)
         book = theirs._codebook

@@ -8,9 +8,9 @@ from torch import nn
 
 from lib import training
 from lib.training import classifier, data, metrics, pretrained, scenes
+from lib.training.average_precision import average_precision
 from lib.training.checkpoint import read, write
 from lib.training.fit import batches
-from lib.training.precision import average_precision
 from tests.bad_input import unclear
 
 IMAGES, LABELS = torch.rand(66, 1, 28, 28), torch.arange(66) % 10

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from lib.notebook import figures
+from lib.notebook import pictures
 from lib.training import History, fit
 
 module = importlib.import_module("lib.training.history")
@@ -43,7 +43,7 @@ def test_plot_draws_the_curves_and_cuts_off_the_steep_start(history):
 
 def test_plot_survives_a_single_entry_and_a_constant():
     for records in ([{"images": 1, "loss": 3.0}], [{"images": n, "loss": 3.0} for n in range(1, 5)]):
-        figures.render(History(records).plot())
+        pictures.render(History(records).plot())
 
 
 class Shown:
@@ -53,14 +53,14 @@ class Shown:
         self.pictures = []
 
     def update(self, fig, alt, caption=None):
-        self.pictures.append((fig.get_suptitle(), figures.figure_html(fig, alt, caption)))
+        self.pictures.append((fig.get_suptitle(), pictures.figure_html(fig, alt, caption)))
 
 
 def test_in_a_notebook_the_curve_grows_and_its_last_picture_stays(monkeypatch):
     shown = Shown()
     clock = iter(range(10**6))
     monkeypatch.setattr(module, "_in_notebook", lambda: True)
-    monkeypatch.setattr(figures, "LiveFigure", lambda: shown)
+    monkeypatch.setattr(pictures, "LiveFigure", lambda: shown)
     monkeypatch.setattr(module.time, "monotonic", lambda: float(next(clock)))
     stream = io.StringIO()
     monkeypatch.setattr(sys, "stderr", stream)
@@ -74,7 +74,7 @@ def test_in_a_notebook_the_curve_grows_and_its_last_picture_stays(monkeypatch):
 
 def test_nothing_is_shown_where_nothing_is_asked_for(capfd, monkeypatch):
     monkeypatch.setattr(module, "_in_notebook", lambda: True)
-    monkeypatch.setattr(figures, "LiveFigure", lambda: pytest.fail("drawn"))
+    monkeypatch.setattr(pictures, "LiveFigure", lambda: pytest.fail("drawn"))
     fit(nn.Linear(2, 1), lambda model, x: model(x).mean(), torch.rand(8, 2), images=8, batch_size=8, show=False)
     assert capfd.readouterr() == ("", "")
 

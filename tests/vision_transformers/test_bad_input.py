@@ -9,18 +9,17 @@ from lib.vision_transformers import (
     SwinTransformer,
     VisionTransformer,
     attention_rollout,
-    quiet_blocks,
+    init_by_fan_in,
     relative_position_index,
+    scale_residual_branches,
     shift_mask,
-    start_by_width,
     window_partition,
     window_reverse,
 )
 from lib.vision_transformers.beit import BEiT
 from lib.vision_transformers.digits import digit_mae
-from lib.vision_transformers.mae import random_masking, sincos_2d, take
-from lib.vision_transformers.swin import BasicLayer, PatchMerging, SwinTransformerBlock, WindowAttention
-from lib.vision_transformers.swin import PatchEmbed as SwinPatchEmbed
+from lib.vision_transformers.mae import gather_tokens, random_masking, sincos_2d
+from lib.vision_transformers.swin import BasicLayer, PatchMerging, SwinPatchEmbed, SwinTransformerBlock, WindowAttention
 from lib.vision_transformers.vit import Block, Mlp, PatchEmbed, resample_pos_embed
 from tests.bad_input import unclear
 
@@ -81,10 +80,10 @@ CALLS = {
     "MaskedAutoencoderViT.unpatchify": (mae().unpatchify, {"x": torch.rand(2, 16, 4)}),
     "digit_mae": (digit_mae, {"norm_pix_loss": False}),
     "random_masking": (random_masking, {"x": torch.rand(2, 16, 4), "mask_ratio": 0.5, "noise": NOISE}),
-    "take": (take, {"x": torch.rand(2, 16, 4), "ids": IDS[:, :3]}),
+    "gather_tokens": (gather_tokens, {"x": torch.rand(2, 16, 4), "ids": IDS[:, :3]}),
     "sincos_2d": (sincos_2d, {"dim": 8, "rows": 2, "columns": 3}),
-    "start_by_width": (start_by_width, {"model": vit(), "places": 0.5}),
-    "quiet_blocks": (quiet_blocks, {"model": vit(), "share": 0.2}),
+    "init_by_fan_in": (init_by_fan_in, {"model": vit(), "places": 0.5}),
+    "scale_residual_branches": (scale_residual_branches, {"model": vit(), "share": 0.2}),
     "window_partition": (window_partition, {"x": MAP, "window_size": 2}),
     "window_reverse": (window_reverse, {"windows": torch.rand(8, 2, 2, 16), "window_size": 2, "H": 4, "W": 4}),
     "shift_mask": (shift_mask, {"H": 4, "W": 4, "window_size": 2, "shift": 1}),
@@ -102,8 +101,8 @@ CALLS = {
     "PatchMerging.forward": (PatchMerging(16), {"x": MAP}),
     "BasicLayer": (lambda **given: BasicLayer(**given, qkv_bias=True, merge=True), {**WINDOWED, "depth": 2}),
     "BasicLayer.forward": (BasicLayer(16, (4, 4), 2, 2, 2, 2.0, True, True), {"x": MAP}),
-    "swin.PatchEmbed": (SwinPatchEmbed, {"patch_size": 2, "in_chans": 1, "embed_dim": 16}),
-    "swin.PatchEmbed.forward": (SwinPatchEmbed(2, 1, 16), {"x": X}),
+    "swin.SwinPatchEmbed": (SwinPatchEmbed, {"patch_size": 2, "in_chans": 1, "embed_dim": 16}),
+    "swin.SwinPatchEmbed.forward": (SwinPatchEmbed(2, 1, 16), {"x": X}),
     "SwinTransformer": (SwinTransformer, {**STAGES, "num_classes": 5}),
     "SwinTransformer.forward": (swin(), {"x": X}),
     "SwinTransformer.stages": (swin().stages, {"x": X}),

@@ -414,8 +414,8 @@ def test_bad_settings_are_named(changes, message):
     ("arguments", "message"),
     [
         ((0, (4,)), "in_chans must be an integer of at least 1, got 0"),
-        ((3, (4, 0)), "widths must be an integer of at least 1, got 0"),
-        ((3, (2.0,)), "widths must be an integer of at least 1, got 2.0"),
+        ((3, (4, 0)), "widths must be positive integers, got \\(4, 0\\)"),
+        ((3, (2.0,)), "widths must be positive integers, got \\(2.0,\\)"),
     ],
 )
 def test_a_bad_stem_is_named(arguments, message):

@@ -9,8 +9,8 @@ from torch import nn
 from lib.vision_transformers import (
     SwinTransformer,
     VisionTransformer,
-    quiet_blocks,
-    start_by_width,
+    init_by_fan_in,
+    scale_residual_branches,
 )
 
 
@@ -29,7 +29,7 @@ def test_matrices_start_by_the_width_of_their_inputs_and_places_as_told(model, t
     torch.manual_seed(0)
     before = model()
     torch.manual_seed(0)
-    after = start_by_width(model(), places=3.0)
+    after = init_by_fan_in(model(), places=3.0)
     matrices = {f"{name}.weight" for name, part in after.named_modules() if isinstance(part, nn.Linear)}
     matrices -= {"head.weight"}
     assert len(matrices) >= 8
@@ -45,7 +45,7 @@ def test_matrices_start_by_the_width_of_their_inputs_and_places_as_told(model, t
 def test_what_comes_out_is_as_large_as_what_goes_in():
     torch.manual_seed(0)
     for width in (16, 256):
-        block = start_by_width(VisionTransformer(8, 4, 1, 0, width, 1, 2), places=1.0).blocks[0]
+        block = init_by_fan_in(VisionTransformer(8, 4, 1, 0, width, 1, 2), places=1.0).blocks[0]
         x = torch.randn(500, width)
         assert abs(block.mlp.fc1(x).std() - 1) < 0.2
         assert abs(block.attn.qkv(x).std() - 1) < 0.2
@@ -55,7 +55,7 @@ def test_quiet_blocks_change_their_tokens_little():
     torch.manual_seed(0)
     for model in (VisionTransformer(8, 4, 1, 0, 64, 2, 2), SwinTransformer(8, 2, 1, 0, 32, (2,), (2,), 4)):
         before = {name: value.clone() for name, value in model.named_parameters()}
-        assert quiet_blocks(model, 0.2) is model
+        assert scale_residual_branches(model, 0.2) is model
         changed = {name for name, value in model.named_parameters() if not torch.equal(value, before[name])}
         assert len(changed) == 4 and {name.split("blocks.")[1][2:] for name in changed} == {
             "attn.proj.weight",
@@ -67,5 +67,5 @@ def test_quiet_blocks_change_their_tokens_little():
 
 def test_it_is_the_model_itself_that_is_changed():
     model = VisionTransformer(8, 4, 1, 0, 8, 1, 2)
-    assert quiet_blocks(start_by_width(model, places=1.0), 0.5) is model
+    assert scale_residual_branches(init_by_fan_in(model, places=1.0), 0.5) is model
     assert all(parameter.requires_grad for parameter in model.parameters())

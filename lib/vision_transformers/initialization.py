@@ -6,7 +6,7 @@ from torch import nn
 from lib.checks import check_number
 
 
-def start_small(model: nn.Module) -> None:
+def init_weights(model: nn.Module) -> None:
     """Linear layers as the published ViT and Swin start: weights normal with deviation 0.02, biases 0."""
     for module in model.modules():
         if isinstance(module, nn.Linear):
@@ -15,7 +15,7 @@ def start_small(model: nn.Module) -> None:
                 nn.init.zeros_(module.bias)
 
 
-def start_by_width(model: nn.Module, places: float) -> nn.Module:
+def init_by_fan_in(model: nn.Module, places: float) -> nn.Module:
     r"""Makes a small ViT or Swin ready for a short training; returns `model` itself.
 
     A sum of n products of noise has size $\sqrt n$. So the weights of a linear layer with n inputs are drawn with
@@ -40,7 +40,7 @@ def start_by_width(model: nn.Module, places: float) -> nn.Module:
 
 
 @torch.no_grad()
-def quiet_blocks(model: nn.Module, share: float) -> nn.Module:
+def scale_residual_branches(model: nn.Module, share: float) -> nn.Module:
     """Lets each block start as a small change to its tokens; returns `model` itself.
 
     The last weights of its attention and of its MLP are multiplied by `share`. Raises `ValueError` where `model` is no

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from lib.training.precision import average_precision
+from lib.training.average_precision import average_precision
 
 TARGETS = [
     {"labels": torch.tensor([3, 5]), "boxes": torch.tensor([[0.25, 0.25, 0.2, 0.2], [0.7, 0.7, 0.4, 0.4]])},

@@ -19,8 +19,8 @@ from nbclient import NotebookClient
 from PIL import Image
 from skimage.color import rgb2lab
 
-from lib.notebook import figures
-from lib.notebook.figures import COLORS, figure_html, image_html, plain_text, render, show, show_images, tile
+from lib.notebook import pictures
+from lib.notebook.pictures import COLORS, figure_html, image_html, plain_text, render, show, show_images, tile
 
 # Machado, Oliveira and Fernandes, "A physiologically-based model for simulation of color vision deficiency"
 # (2009), at full severity, for linear RGB.
@@ -48,7 +48,7 @@ SIGHTS = {
 def house_style():
     """What an import of `lib.notebook` sets in a notebook."""
     with plt.rc_context():
-        figures.apply_style()
+        pictures.apply_style()
         yield
 
 
@@ -56,8 +56,8 @@ def house_style():
 def page(monkeypatch):
     """What was displayed, in order."""
     shown = []
-    monkeypatch.setattr(figures, "get_ipython", lambda: "a notebook")
-    monkeypatch.setattr(figures, "display", lambda faces, raw, metadata: shown.append(faces | (metadata or {})))
+    monkeypatch.setattr(pictures, "get_ipython", lambda: "a notebook")
+    monkeypatch.setattr(pictures, "display", lambda faces, raw, metadata: shown.append(faces | (metadata or {})))
     return shown
 
 
@@ -73,7 +73,7 @@ def opened(picture):
 
 def pixels(markup):
     source = BeautifulSoup(markup, "html.parser").img["src"]
-    return opened(figures.Picture(base64.b64decode(source.removeprefix("data:image/png;base64,")), 0, 0))
+    return opened(pictures.Picture(base64.b64decode(source.removeprefix("data:image/png;base64,")), 0, 0))
 
 
 def linear(color):
@@ -99,9 +99,9 @@ def test_the_colours_differ_for_every_eye(sight):
 
 
 def test_a_default_figure_fills_the_column_and_can_be_read_on_a_phone():
-    assert plt.rcParams["figure.figsize"] == list(figures.STYLE["figure.figsize"]), "the house style is not set"
+    assert plt.rcParams["figure.figsize"] == list(pictures.STYLE["figure.figsize"]), "the house style is not set"
     picture = render(line())
-    assert (picture.width, picture.height) == (figures.PAGE_WIDTH, 374)
+    assert (picture.width, picture.height) == (pictures.PAGE_WIDTH, 374)
     on_a_phone = 358 / picture.width  # 390 pixels less the page's margins
     assert plt.rcParams["font.size"] / 72 * plt.rcParams["figure.dpi"] * on_a_phone >= 9
 
@@ -119,13 +119,13 @@ def test_show_gives_one_html_output_and_closes_the_figure(page):
 
 
 def test_a_named_output_can_be_shown_on_another_page(page):
-    figures.publish({"text/html": "<p>A</p>"}, "A", name="walk")
+    pictures.publish({"text/html": "<p>A</p>"}, "A", name="walk")
     assert page[0]["scrapbook"] == {"name": "walk", "mime_prefix": ""}  # what MyST-NB's glue looks for
 
 
 def test_outside_a_notebook_nothing_is_displayed(capsys):
     show(line(), "A line")
-    live = figures.LiveFigure()
+    live = pictures.LiveFigure()
     fig = line()
     live.update(fig, "A line")
     assert not plt.fignum_exists(fig.number)
@@ -277,7 +277,7 @@ def test_any_array_is_drawn_or_refused_with_its_name(values):
 
 def test_figures_opened_in_a_block_are_closed_though_it_fails():
     outside = line()
-    with pytest.raises(KeyError), figures.figures_closed():
+    with pytest.raises(KeyError), pictures.figures_closed():
         line()
         raise KeyError
     assert plt.get_fignums() == [outside.number]
@@ -287,7 +287,7 @@ def test_figures_opened_in_a_block_are_closed_though_it_fails():
 def test_in_a_kernel_a_live_figure_leaves_its_last_picture_in_its_place():
     cell = """
         import numpy as np
-        from lib.notebook.figures import LiveFigure, show
+        from lib.notebook.pictures import LiveFigure, show
         live = LiveFigure()
         for step in range(3):
             live.update(np.full((2, 2), step / 2), f"Step {step}")
