@@ -29,13 +29,7 @@ def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> tu
     Raises:
         ValueError: for tensors that are not floating point or do not fit.
     """
-    for name, x in (("q", q), ("k", k), ("v", v)):
-        if check_floats(name, x).ndim < 2:
-            raise ValueError(f"{name} must have shape (..., N, d), got {tuple(x.shape)}")
-    if k.shape[-1] != q.shape[-1] or v.shape[-2] != k.shape[-2]:
-        got = f"{tuple(q.shape)}, {tuple(k.shape)} and {tuple(v.shape)}"
-        raise ValueError(f"q, k and v must have shapes (..., N, d), (..., M, d) and (..., M, d_v), got {got}")
-    check_batches(q, k, v)
+    check_heads(q, k, v)
     scores = torch.einsum("...nd,...md->...nm", q / math.sqrt(q.shape[-1]), k)  # fewer divisions than of N×M scores
     if mask is not None:
         check_added(mask, scores.shape)
@@ -44,11 +38,16 @@ def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> tu
     return torch.einsum("...nm,...md->...nd", weights.to(v.dtype), v), weights
 
 
-def check_batches(q: Tensor, k: Tensor, v: Tensor) -> None:
-    """Raises `ValueError` unless what stands before the last two sizes of all three broadcasts."""
+def check_heads(q: Tensor, k: Tensor, v: Tensor) -> None:
+    """Raises `ValueError` unless queries (..., N, d), keys (..., M, d) and values (..., M, d_v) fit together."""
+    for name, x in (("q", q), ("k", k), ("v", v)):
+        if check_floats(name, x).ndim < 2:
+            raise ValueError(f"{name} must have shape (..., N, d), got {tuple(x.shape)}")
+    got = f"{tuple(q.shape)}, {tuple(k.shape)} and {tuple(v.shape)}"
+    if k.shape[-1] != q.shape[-1] or v.shape[-2] != k.shape[-2]:
+        raise ValueError(f"q, k and v must have shapes (..., N, d), (..., M, d) and (..., M, d_v), got {got}")
     for x, y in ((q, k), (q, v), (k, v)):
         if not all(n == m or n == 1 or m == 1 for n, m in zip(x.shape[-3::-1], y.shape[-3::-1])):
-            got = f"{tuple(q.shape)}, {tuple(k.shape)} and {tuple(v.shape)}"
             raise ValueError(f"q, k and v must have shapes that broadcast, got {got}")
 
 
