@@ -95,7 +95,7 @@ class VectorQuantizer(nn.Module):
     def _load_from_state_dict(self, *args):
         """With `assign=True` what is loaded takes the buffers' places; of 16 bits it is widened."""
         super()._load_from_state_dict(*args)
-        for name, loaded in self._buffers.items():
+        for name, loaded in self.named_buffers():
             self._buffers[name] = upcast(loaded)
 
     @property

@@ -43,7 +43,7 @@ def box_offsets(head: BoxHead, tokens: Tensor) -> Tensor:
 
     Autocast is left here: in bfloat16 a coordinate near 1/2 moves in steps of 1/256, a quarter of a pixel in 64.
     """
-    device = tokens.device.type
+    device = check_floats("tokens", tokens).device.type
     autocast = torch.amp.is_autocast_available(device)  # the meta device has none
     with torch.autocast(device, enabled=False) if autocast else nullcontext():
         return upcast(head(tokens.to(head.layers[0].weight.dtype)))

@@ -161,6 +161,12 @@ class TransformerDecoderLayer(Layer):
         return self.multihead_attn.weights(self.between_queries(x, query_pos) + query_pos, memory + pos, padding)
 
 
+def first_answers(query_pos: Tensor, start: Tensor | None) -> Tensor:
+    """Where the answers to queries (B, Q, d) begin: at `start` (B, Q, d), without it at 0."""
+    check_floats("query_pos", query_pos)
+    return torch.zeros_like(query_pos) if start is None else check_floats("start", start, like=query_pos)
+
+
 class TransformerEncoder(nn.Module):
     """The layers of the encoder, one after the other."""
 
@@ -191,7 +197,7 @@ class TransformerDecoder(nn.Module):
         `image` is what `TransformerDecoderLayer` wants: the tokens, their places and the padding. The answers begin at
         `start` (B, Q, d), without it at 0.
         """
-        x, answers = torch.zeros_like(query_pos) if start is None else start, []
+        x, answers = first_answers(query_pos, start), []
         for layer in self.layers:
             x = layer(x, query_pos, *image)
             answers.append(self.norm(x))
@@ -199,7 +205,7 @@ class TransformerDecoder(nn.Module):
 
     def weights(self, query_pos: Tensor, *image: Tensor | None, start: Tensor | None = None) -> Tensor:
         """How much each query takes from each place in each layer, (depth, B, heads, Q, S)."""
-        x, found = torch.zeros_like(query_pos) if start is None else start, []
+        x, found = first_answers(query_pos, start), []
         for layer in self.layers:
             found.append(layer.weights(x, query_pos, *image))
             x = layer(x, query_pos, *image)

@@ -72,6 +72,7 @@ CALLS = {
     "VectorQuantizer": (VectorQuantizer, {"num_codes": 7, "dim": 4, "ema": 0.9, "restart": 0.5}),
     "VectorQuantizer.forward": (vq(), {"z": torch.rand(2, 5, 4)}),
     "VectorQuantizer.encode": (vq().encode, {"z": torch.rand(2, 4, 3, 3)}),
+    "VectorQuantizer.vectors": (vq().vectors, {"z": torch.rand(2, 5, 4)}),
     "VectorQuantizer.lookup": (vq().lookup, {"indices": CODES}),
     "VQResBlock": (VQResBlock, {"channels": 8, "hidden": 4}),
     "VQResBlock.forward": (VQResBlock(1, 4), {"x": X}),

@@ -23,7 +23,8 @@ from lib.detection import (
 )
 from lib.detection.backbone import Backbone, Bottleneck, FrozenBatchNorm2d, resize_mask
 from lib.detection.boxes import box_area, generalized_iou
-from lib.detection.detr import BoxHead
+from lib.detection.detr import BoxHead, box_offsets
+from lib.detection.digits import digit_detr
 from lib.detection.transformer import MultiheadAttention, TransformerDecoderLayer, TransformerEncoderLayer
 from tests.bad_input import unclear
 
@@ -117,6 +118,26 @@ CALLS = {
         | {"dropout": 0.1},
         (),
     ),
+    "TransformerDecoderLayer.weights": (
+        lambda **tokens: TransformerDecoderLayer(*LAYER.values()).weights(**tokens, padding=None),
+        DECODING,
+        (),
+    ),
+    "TransformerDecoder": (
+        lambda query_pos, start: transformer().decoder(query_pos, TOKENS, TOKENS, None, start=start),
+        {"query_pos": TOKENS, "start": TOKENS},
+        nowhere("start"),
+    ),
+    "TransformerDecoder.weights": (
+        lambda query_pos, start: transformer().decoder.weights(query_pos, TOKENS, TOKENS, None, start=start),
+        {"query_pos": TOKENS, "start": TOKENS},
+        nowhere("start"),
+    ),
+    "Transformer.encode": (
+        transformer().encode,
+        {"features": FEATURES, "mask": MASK, "pos": FEATURES},
+        (*nowhere("mask"), *BOOLEAN),
+    ),
     "Transformer.forward": (transformer(), SOUGHT, (*nowhere("mask"), *BOOLEAN)),
     "Transformer.weights": (transformer().weights, SOUGHT, (*nowhere("mask"), *BOOLEAN)),
     "BoxHead": (BoxHead, {"dim": 2, "hidden_dim": 2, "out_dim": 2, "depth": 2}, ()),
@@ -131,6 +152,9 @@ CALLS = {
         {**SIZES, "anchor_size": 0.3},
         (),
     ),
+    "digit_detr": (digit_detr, {"num_queries": 5}, ()),
+    "box_offsets": (lambda tokens: box_offsets(BoxHead(8, 8, 4, 2), tokens), {"tokens": TOKENS}, ()),
+    "TwoStageDETR.anchors": (detr(TwoStageDETR).anchors, {"mask": MASK}, BOOLEAN),
     "postprocess": (
         postprocess,
         {"outputs": OUTPUTS, "sizes": torch.tensor([[64, 64]]), "threshold": 0.5},
@@ -147,7 +171,11 @@ CALLS = {
         nowhere("matcher", "weights"),
     ),
     "SetCriterion.forward": (SetCriterion(3), {"outputs": OUTPUTS, "targets": TARGETS}, ()),
-    "SetCriterion.total": (SetCriterion(3, weights={"loss_ce": 1.0}).total, {"losses": {"loss_ce": torch.zeros(())}}, ()),
+    "SetCriterion.total": (
+        SetCriterion(3, weights={"loss_ce": 1.0}).total,
+        {"losses": {"loss_ce": torch.zeros(())}},
+        (),
+    ),
 }
 for kind in (DETR, TwoStageDETR):
     for call in ("__call__", "attention_maps"):

@@ -18,6 +18,7 @@ from lib.vision_transformers import (
 )
 from lib.vision_transformers.beit import BEiT
 from lib.vision_transformers.digits import digit_mae
+from lib.vision_transformers.initialization import init_weights
 from lib.vision_transformers.mae import gather_tokens, random_masking, sincos_2d
 from lib.vision_transformers.swin import BasicLayer, PatchMerging, SwinPatchEmbed, SwinTransformerBlock, WindowAttention
 from lib.vision_transformers.vit import Block, Mlp, PatchEmbed, resample_pos_embed
@@ -65,7 +66,7 @@ CALLS = {
     "VisionTransformer.attention_maps": (vit().attention_maps, {"x": X}),
     "resample_pos_embed": (resample_pos_embed, {"pos_embed": torch.rand(1, 17, 8), "old": (4, 4), "new": (2, 3)}),
     "attention_rollout": (attention_rollout, {"maps": torch.rand(2, 3, 2, 5, 5)}),
-    "BEiT": (BEiT, {**SIZES, "num_classes": 5}),
+    "BEiT": (BEiT, {**SIZES, "num_classes": 5, "qkv_bias": True}),
     "BEiT.forward": (beit(), {"x": X, "mask": NOISE < 0.5}),
     "BEiT.loss": (beit().loss, {"x": X, "words": IDS % 5, "mask_ratio": 0.4, "noise": NOISE}),
     "MaskedAutoencoderViT": (MaskedAutoencoderViT, {**SIZES, **DECODER, "norm_pix_loss": False}),
@@ -83,6 +84,7 @@ CALLS = {
     "random_masking": (random_masking, {"x": torch.rand(2, 16, 4), "mask_ratio": 0.5, "noise": NOISE}),
     "gather_tokens": (gather_tokens, {"x": torch.rand(2, 16, 4), "ids": IDS[:, :3]}),
     "sincos_2d": (sincos_2d, {"dim": 8, "rows": 2, "columns": 3}),
+    "init_weights": (init_weights, {"model": vit()}),
     "init_by_fan_in": (init_by_fan_in, {"model": vit(), "places": 0.5}),
     "scale_residual_branches": (scale_residual_branches, {"model": vit(), "share": 0.2}),
     "window_partition": (window_partition, {"x": MAP, "window_size": 2}),
