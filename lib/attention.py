@@ -21,7 +21,7 @@ def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> tu
         q: queries (..., N, d).
         k: keys (..., M, d).
         v: values (..., M, d_v).
-        mask: what is added to the scores (..., N, M), of their shape or one that broadcasts to it; `-inf` forbids a pair.
+        mask: what is added to the scores, broadcastable to their shape (..., N, M); `-inf` forbids a pair.
 
     Returns:
         The mixed values (..., N, d_v) and the weights (..., N, M), each row of which sums to 1.

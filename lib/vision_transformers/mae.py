@@ -193,7 +193,8 @@ def random_masking(x: Tensor, mask_ratio: float, noise: Tensor | None = None) ->
         (B, N) that bring kept and removed tokens, one after the other, back to their places.
 
     Raises:
-        ValueError: for tokens or noise of another shape, noise that is not finite, and a ratio that keeps or removes nothing.
+        ValueError: for tokens or noise of another shape, noise that is not finite, and a ratio that keeps or
+            removes nothing.
     """
     if check_floats("x", x).ndim != 3:
         raise ValueError(f"x must have shape (B, N, D), got {tuple(x.shape)}")
