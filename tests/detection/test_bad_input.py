@@ -232,7 +232,7 @@ def test_parts_of_outputs_and_targets_are_named(given, message):
 
 @pytest.mark.parametrize("bad", [None, "word", 3, OUTPUTS])
 def test_earlier_layers_must_be_a_list(bad):
-    with pytest.raises(ValueError, match="^aux_outputs must be a list of outputs, got"):
+    with pytest.raises(ValueError, match=r"^aux_outputs must be a list of outputs, got"):
         SetCriterion(3)(**spoiled("outputs", aux_outputs=bad))
 
 
