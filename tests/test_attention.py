@@ -79,3 +79,35 @@ def test_sizes_must_be_counts(sizes, name):
 def test_tokens_must_fit(block, shape):
     with pytest.raises(ValueError, match=r"x must have shape \(B, N, 24\)"):
         block(torch.zeros(shape).double())
+
+
+Q, K, V = (torch.zeros(2, 3, n, 4) for n in (5, 6, 6))
+
+
+@pytest.mark.parametrize("shape", [(4, 6), (5, 5), (4, 3, 5, 6), (2, 2, 5, 6), (1, 2, 3, 5, 6), (6, 5)])
+def test_masks_must_fit(block, shape):
+    """One that broadcasts the other way round would make several answers of one."""
+    with pytest.raises(ValueError, match=r"mask must broadcast to the scores \(2, 3, 5, 6\), got"):
+        attention(Q, K, V, torch.zeros(shape))
+    for call in (block, block.weights):
+        with pytest.raises(ValueError, match=r"mask must broadcast to the scores \(2, 3, 7, 7\), got"):
+            call(torch.zeros(2, 7, 24).double(), torch.zeros(shape).double())
+
+
+@pytest.mark.parametrize("shape", [(4, 3, 6, 4), (2, 2, 6, 4), (2, 6, 4)])
+def test_keys_and_values_must_be_of_the_same_batch(shape):
+    for k, v in ((torch.zeros(shape), V), (K, torch.zeros(shape))):
+        with pytest.raises(ValueError, match="q, k and v must have shapes that broadcast, got"):
+            attention(Q, k, v)
+
+
+@pytest.mark.parametrize("shape", [(7, 7), (1, 7), (3, 7, 7), (2, 1, 1, 7)])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_a_mask_may_be_of_another_type(block, tokens, shape, dtype):
+    mask = torch.zeros(shape, dtype=dtype)
+    mask[..., 2] = -torch.inf
+    block, tokens = block.bfloat16(), tokens.bfloat16()
+    wanted = block(tokens, mask.bfloat16())
+    assert wanted.dtype == torch.bfloat16 and torch.equal(block(tokens, mask), wanted)
+    mixed, weights = attention(*block.heads(tokens), mask)
+    assert mixed.dtype == torch.bfloat16 and weights[..., 2].max() == 0

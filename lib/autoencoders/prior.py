@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from lib.attention import Attention
 from lib.checks import (
     check_count,
+    check_flags,
     check_floats,
     check_generator,
     check_integers,
@@ -142,15 +143,18 @@ class CodePrior(nn.Module):
             cache: keep the keys and values of what is written. Without it every code reads everything again: the same
                 maps, more slowly.
             generator: of the random numbers, on the prior's device.
+
+        Raises `ValueError` as `forward`, and for a temperature that is not finite or not above 0.
         """
         check_count(n=n)
         check_number(above=0, temperature=temperature)
+        check_flags(cache=cache)
         check_generator(generator, self.pos_embed.device)
         x = self.condition(n, labels, upper)
         written, past = [], None
         for _ in range(math.prod(self.shape)):
             logits, past = self.next_code(x, past if cache else None)
-            chosen = draw((upcast(logits) / temperature).softmax(-1), generator)
+            chosen = draw(chances(logits, temperature), generator)
             written.append(chosen)
             token = self.code_embed(chosen)
             x = token if cache else torch.cat([x, token], dim=1)
@@ -158,8 +162,10 @@ class CodePrior(nn.Module):
 
     def next_code(self, x: Tensor, past: Cache | None) -> tuple[Tensor, Cache]:
         """Logits (B, num_codes) after tokens (B, N, dim) that follow what `past` holds, and all keys and values."""
-        check_floats("x", x)
         start = 0 if past is None else past[0][0].shape[2]
+        most, dim = self.pos_embed.shape
+        if check_floats("x", x).ndim != 3 or x.shape[2] != dim or not 0 < x.shape[1] <= most - start:
+            raise ValueError(f"x must have shape (B, N, {dim}), N from 1 to {most - start}, got {tuple(x.shape)}")
         x = x + self.pos_embed[start : start + x.shape[1]]
         seen = []
         for i, block in enumerate(self.blocks):
@@ -185,6 +191,16 @@ class CodePrior(nn.Module):
                 raise ValueError(f"upper must be one map for each of the {n} maps, got {upper.shape[0]}")
             tokens = torch.cat([tokens, self.upper_embed(upper.flatten(1))], dim=1)
         return tokens
+
+
+def chances(logits: Tensor, temperature: float) -> Tensor:
+    """What logits (B, ..., num_codes) say at a temperature, in float32 or wider: close to 0, the likeliest code alone.
+
+    The largest logit is taken off first, so that none overflows.
+    """
+    logits = upcast(logits)
+    below = logits - logits.amax(-1, keepdim=True)
+    return (below / max(temperature, torch.finfo(below.dtype).tiny)).softmax(-1)
 
 
 def draw(probabilities: Tensor, generator: torch.Generator | None = None) -> Tensor:
@@ -230,6 +246,7 @@ class MaskedConv2d(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """The features of maps (B, in_channels, H, W)."""
-        if check_floats("x", x).ndim != 4 or x.shape[1] != self.in_channels:
-            raise ValueError(f"x must have shape (B, {self.in_channels}, H, W), got {tuple(x.shape)}")
+        if check_floats("x", x).ndim != 4 or x.shape[1] != self.in_channels or 0 in x.shape[2:]:
+            wanted = f"(B, {self.in_channels}, H, W) with H and W of at least 1"
+            raise ValueError(f"x must have shape {wanted}, got {tuple(x.shape)}")
         return self._conv_forward(x, self.weight * self.visible, self.bias)

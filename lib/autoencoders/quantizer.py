@@ -52,8 +52,9 @@ class VectorQuantizer(nn.Module):
 
     The codes learn in one of two ways: by the codebook loss (equation 3), or, with `ema`, as moving averages of the
     vectors that chose them (appendix A.1), updated after each training batch has been quantised. Counts and averages
-    stay float32 or wider whatever the module is cast to: of a number 100 times larger, 16 bits do not keep a
-    hundredth. Over several processes the vectors of all count, so in training each of them must quantise its batch.
+    stay float32 or wider whatever the module is cast to or loaded from: of a number 100 times larger, 16 bits do not
+    keep a hundredth. Over several processes the vectors of all count, so in training each of them must quantise its
+    batch.
 
     Args:
         num_codes: size of the vocabulary, K.
@@ -91,6 +92,12 @@ class VectorQuantizer(nn.Module):
             if after.dtype.itemsize < 4:
                 self._buffers[name] = before[name].to(after.device, torch.float32)
         return self
+
+    def _load_from_state_dict(self, *args):
+        """With `assign=True` what is loaded takes the buffers' places; of 16 bits it is widened."""
+        super()._load_from_state_dict(*args)
+        for name, loaded in self.named_buffers():
+            self._buffers[name] = upcast(loaded)
 
     @property
     def codes(self) -> Tensor:

@@ -95,7 +95,9 @@ class VAE(nn.Module):
         r"""$z = \mu + \sigma\epsilon$ with $\epsilon \sim \mathcal N(0, I)$, or the given `noise`, shaped as `mu`."""
         check_floats("mu", mu)
         check_floats("logvar", logvar, like=mu)
-        noise = torch.randn_like(upcast(mu)) if noise is None else check_floats("noise", noise, like=mu)
+        if noise is None:
+            noise = torch.randn_like(upcast(mu))
+        check_finite("noise", check_floats("noise", noise, like=mu))
         return mu + (0.5 * logvar).exp() * noise
 
     def decode(self, z: Tensor) -> Tensor:
@@ -133,7 +135,7 @@ class VAE(nn.Module):
             wider.
 
         Raises:
-            ValueError: for a wrong shape, or a pixel outside [0, 1].
+            ValueError: for a wrong shape, a pixel outside [0, 1], or noise that is not finite.
         """
         check_images(x, self.image_shape)
         check_finite("x", x, 0, 1)

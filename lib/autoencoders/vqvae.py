@@ -186,6 +186,6 @@ class VQVAE(nn.Module):
 def check_sides(x: Tensor, channels: int, stride: int, name: str = "x") -> None:
     """Raises `ValueError` unless x is a batch of images (B, channels, H, W) with sides that `stride` divides."""
     check_floats(name, x)
-    if x.ndim != 4 or x.shape[1] != channels or x.shape[2] % stride or x.shape[3] % stride:
-        wanted = f"(B, {channels}, H, W)" + f" with H and W divisible by {stride}" * (stride > 1)
+    if x.ndim != 4 or x.shape[1] != channels or any(side % stride or not side for side in x.shape[2:]):
+        wanted = f"(B, {channels}, H, W) with H and W positive multiples of {stride}"
         raise ValueError(f"{name} must have shape {wanted}, got {tuple(x.shape)}")

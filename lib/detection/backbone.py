@@ -127,9 +127,10 @@ class Backbone(nn.Module):
 
 
 def check_maps(name: str, x: Tensor, channels: int) -> None:
-    """Raises `ValueError` unless `x` is floating point (B, channels, H, W)."""
-    if check_floats(name, x).ndim != 4 or x.shape[1] != channels:
-        raise ValueError(f"{name} must have shape (B, {channels}, H, W), got {tuple(x.shape)}")
+    """Raises `ValueError` unless `x` is floating point (B, channels, H, W) with H and W of at least 1."""
+    if check_floats(name, x).ndim != 4 or x.shape[1] != channels or 0 in x.shape[2:]:
+        wanted = f"(B, {channels}, H, W) with H and W of at least 1"
+        raise ValueError(f"{name} must have shape {wanted}, got {tuple(x.shape)}")
 
 
 def resize_mask(mask: Tensor, size: Sequence[int]) -> Tensor:

@@ -43,7 +43,7 @@ def box_offsets(head: BoxHead, tokens: Tensor) -> Tensor:
 
     Autocast is left here: in bfloat16 a coordinate near 1/2 moves in steps of 1/256, a quarter of a pixel in 64.
     """
-    device = tokens.device.type
+    device = check_floats("tokens", tokens).device.type
     autocast = torch.amp.is_autocast_available(device)  # the meta device has none
     with torch.autocast(device, enabled=False) if autocast else nullcontext():
         return upcast(head(tokens.to(head.layers[0].weight.dtype)))
@@ -119,8 +119,8 @@ class DETR(nn.Module):
                 raise ValueError("mask must be None where images are a list, whose padding is known")
             images, mask = pad_images(images)
         padded = mask is not None
-        if check_floats("images", images).ndim != 4:
-            raise ValueError(f"images must be (B, C, H, W) and their mask (B, H, W), got {tuple(images.shape)}")
+        if check_floats("images", images).ndim != 4 or 0 in images.shape[2:]:
+            raise ValueError(f"images must be (B, C, H, W) with H and W of at least 1, got {tuple(images.shape)}")
         if mask is None:
             mask = torch.zeros(images.shape[0], *images.shape[2:], dtype=torch.bool, device=images.device)
         if check_mask(mask).shape != (images.shape[0], *images.shape[2:]):
@@ -154,9 +154,12 @@ def postprocess(outputs: dict, sizes: Tensor, threshold: float = 0.0) -> list[di
         threshold: leave out what is less probable.
 
     Raises:
-        ValueError: for outputs, sizes or a threshold of another kind or shape, and for sizes below 0.
+        ValueError: for outputs, sizes or a threshold of another kind or shape, outputs that are not finite, and sizes
+            below 0.
     """
     logits, boxes = upcast(check_outputs("outputs", outputs)), upcast(outputs["pred_boxes"])
+    check_finite("pred_logits of outputs", logits)
+    check_finite("pred_boxes of outputs", boxes)
     check_number(threshold=threshold)
     numbers = isinstance(sizes, Tensor) and not sizes.is_complex() and sizes.dtype != torch.bool
     if not numbers or sizes.shape != (len(logits), 2):

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lib.checks import check_count, check_number, check_option, described, upcast
+from lib.checks import check_count, check_floats, check_number, check_option, described, upcast
 from lib.detection.boxes import box_cxcywh_to_xyxy, generalized_iou
 from lib.detection.matching import HungarianMatcher, Matches, Targets, check_outputs
 
@@ -76,9 +76,6 @@ class SetCriterion(nn.Module):
             check_number(0, **{f"weights: {name}": value})
         if not any(self.weights.values()):
             raise ValueError(f"weights must not all be 0, got {self.weights}")
-        class_weight = torch.ones(num_classes + 1)
-        class_weight[-1] = eos_coef
-        self.register_buffer("empty_weight", class_weight)
 
     def forward(self, outputs: dict, targets: Targets) -> dict[str, Tensor]:
         """All losses by name, unweighted: "loss_ce", "loss_bbox", "loss_giou", and "loss_ce_0" ... of earlier layers.
@@ -90,7 +87,8 @@ class SetCriterion(nn.Module):
         classes = check_outputs("outputs", outputs).shape[2] - 1
         if classes != self.num_classes:
             raise ValueError(f"outputs must have num_classes + 1 = {self.num_classes + 1} scores, got {classes + 1}")
-        layers = {"": outputs} | {f"_{i}": layer for i, layer in enumerate(outputs.get("aux_outputs", []))}
+        earlier = check_earlier(outputs.get("aux_outputs", []))
+        layers = {"": outputs} | {f"_{i}": layer for i, layer in enumerate(earlier)}
         if "enc_outputs" in outputs:
             layers["_enc"] = outputs["enc_outputs"]
         matches = self.matcher.of_layers(list(layers.values()), targets)
@@ -104,8 +102,11 @@ class SetCriterion(nn.Module):
 
     def total(self, losses: dict[str, Tensor]) -> Tensor:
         """The weighted sum of the losses of all layers, a scalar."""
-        if not isinstance(losses, Mapping) or not losses:
-            raise ValueError(f"losses must be a dictionary as the criterion gives it, got {described(losses)}")
+        if not isinstance(losses, Mapping) or not losses.keys() >= WEIGHTS.keys() & self.weights.keys():
+            got = [*losses] if isinstance(losses, Mapping) else described(losses)
+            raise ValueError(f"losses must be a dictionary as the criterion gives it, got {got}")
+        for name, value in losses.items():
+            check_floats(f"losses: {name}", value)
         return sum(self.weights.get(re.sub(r"_(\d+|enc)$", "", name), 0.0) * value for name, value in losses.items())
 
     def of_layer(self, outputs: dict[str, Tensor], pairs: Pairs) -> dict[str, Tensor]:
@@ -132,7 +133,15 @@ class SetCriterion(nn.Module):
         """The weighted mean of the cross-entropies; 0 where nothing has a weight."""
         if not objects and self.eos_coef == 0:
             return 0 * logits.sum()
-        return F.cross_entropy(logits.transpose(1, 2), wanted, self.empty_weight.to(logits.dtype))
+        weight = F.pad(logits.new_ones(self.num_classes), (0, 1), value=self.eos_coef)
+        return F.cross_entropy(logits.transpose(1, 2), wanted, weight)
+
+
+def check_earlier(layers: Sequence[dict]) -> Sequence[dict]:
+    """`layers` itself, after checking that it is a list of outputs; there may be none."""
+    if not isinstance(layers, Sequence) or isinstance(layers, str):
+        raise ValueError(f"aux_outputs must be a list of outputs, got {described(layers)}")
+    return layers
 
 
 def pair_up(layers: Sequence[Matches], targets: Targets) -> list[Pairs]:

@@ -9,7 +9,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from lib.checks import check_count, check_number, described
+from lib.checks import check_count, check_flags, check_number, described
 
 
 class PositionEmbeddingSine(nn.Module):
@@ -39,8 +39,7 @@ class PositionEmbeddingSine(nn.Module):
         super().__init__()
         check_count(num_pos_feats=num_pos_feats)
         check_number(above=0, temperature=temperature, scale=scale)
-        if not isinstance(normalize, bool):
-            raise ValueError(f"normalize must be True or False, got {normalize!r}")
+        check_flags(normalize=normalize)
         if num_pos_feats % 2:
             raise ValueError(f"num_pos_feats must be even, for sines and cosines, got {num_pos_feats}")
         self.num_pos_feats, self.temperature, self.normalize, self.scale = num_pos_feats, temperature, normalize, scale
@@ -84,7 +83,7 @@ class PositionEmbeddingLearned(nn.Module):
 
 
 def check_mask(mask: Tensor) -> Tensor:
-    """`mask` itself, after checking that it is boolean (B, H, W)."""
-    if not isinstance(mask, Tensor) or mask.ndim != 3 or mask.dtype != torch.bool:
-        raise ValueError(f"mask must be boolean (B, H, W), got {described(mask)}")
+    """`mask` itself, after checking that it is boolean (B, H, W) with H and W of at least 1."""
+    if not isinstance(mask, Tensor) or mask.ndim != 3 or mask.dtype != torch.bool or 0 in mask.shape[1:]:
+        raise ValueError(f"mask must be boolean (B, H, W) with H and W of at least 1, got {described(mask)}")
     return mask

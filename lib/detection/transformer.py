@@ -44,6 +44,7 @@ class MultiheadAttention(nn.Module):
         `padding` (B, M) is True where a key may not be looked at.
         """
         q, k, v = (self.heads(x, i) for i, x in enumerate((q, k, v)))
+        check_keys(q, k, v, padding)
         dropout = self.dropout if self.training else 0.0
         mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=self.allowed(padding), dropout_p=dropout)
         return self.out_proj(mixed.transpose(1, 2).flatten(2))
@@ -51,6 +52,7 @@ class MultiheadAttention(nn.Module):
     def weights(self, q: Tensor, k: Tensor, padding: Tensor | None = None) -> Tensor:
         """The attention weights (B, heads, N, M) that `forward` uses, without dropout, and does not keep."""
         q, k = self.heads(q, 0), self.heads(k, 1)
+        check_keys(q, k, k, padding)
         mask = None if (seen := self.allowed(padding)) is None else torch.where(seen, 0.0, -torch.inf).to(q.dtype)
         return attention(q, k, k, mask)[1]
 
@@ -73,6 +75,27 @@ def check_tokens(dim: int, **tokens: Tensor) -> None:
     for name, x in tokens.items():
         if check_floats(name, x).ndim != 3 or x.shape[2] != dim:
             raise ValueError(f"{name} must have shape (B, N, {dim}), got {tuple(x.shape)}")
+
+
+def check_places(dim: int, **tokens: Tensor) -> None:
+    """Raises `ValueError` unless both are floating point (B, N, `dim`), of one shape: tokens and the code of each."""
+    check_tokens(dim, **tokens)
+    (of, x), (name, pos) = tokens.items()
+    if pos.shape != x.shape:
+        raise ValueError(f"{name} must have the shape of {of}, {tuple(x.shape)}, got {tuple(pos.shape)}")
+
+
+def check_keys(q: Tensor, k: Tensor, v: Tensor, padding: Tensor | None) -> None:
+    """Raises `ValueError` unless queries (B, heads, N, d), keys and values (B, heads, M, d) and padding (B, M) fit."""
+    B, M = q.shape[0], k.shape[2]
+    for name, x in (("k", k), ("v", v)):
+        if x.shape[0] != B or x.shape[2] != M or M == 0:
+            got = f"{x.shape[0]} times {x.shape[2]}"
+            raise ValueError(f"{name} must hold for {B} images as many tokens as k, one at least, got {got}")
+    if padding is not None and (
+        not isinstance(padding, Tensor) or padding.dtype != torch.bool or padding.shape != (B, M)
+    ):
+        raise ValueError(f"padding must be boolean {(B, M)}, got {described(padding)}")
 
 
 def check_dropout(dropout: float) -> None:
@@ -105,7 +128,7 @@ class TransformerEncoderLayer(Layer):
 
     def forward(self, x: Tensor, pos: Tensor, padding: Tensor | None) -> Tensor:
         """The tokens after this layer; `pos` (B, S, d) says where they lie."""
-        check_tokens(self.dim, x=x, pos=pos)
+        check_places(self.dim, x=x, pos=pos)
         q = k = x + pos
         x = self.norm1(x + self.dropout(self.self_attn(q, k, x, padding)))
         return self.norm2(x + self.feed_forward(x))
@@ -121,21 +144,27 @@ class TransformerDecoderLayer(Layer):
 
     def forward(self, x: Tensor, query_pos: Tensor, memory: Tensor, pos: Tensor, padding: Tensor | None) -> Tensor:
         """The answers after this layer, from `x` (B, Q, d), the queries (B, Q, d) and the image's tokens (B, S, d)."""
-        check_tokens(self.dim, memory=memory, pos=pos)
+        check_places(self.dim, memory=memory, pos=pos)
         x = self.between_queries(x, query_pos)
         x = self.norm2(x + self.dropout(self.multihead_attn(x + query_pos, memory + pos, memory, padding)))
         return self.norm3(x + self.feed_forward(x))
 
     def between_queries(self, x: Tensor, query_pos: Tensor) -> Tensor:
         """The first third of the layer, self-attention."""
-        check_tokens(self.dim, x=x, query_pos=query_pos)
+        check_places(self.dim, x=x, query_pos=query_pos)
         q = k = x + query_pos
         return self.norm1(x + self.dropout(self.self_attn(q, k, x)))
 
     def weights(self, x: Tensor, query_pos: Tensor, memory: Tensor, pos: Tensor, padding: Tensor | None) -> Tensor:
         """How much each query takes from each place, (B, heads, Q, S)."""
-        check_tokens(self.dim, memory=memory, pos=pos)
+        check_places(self.dim, memory=memory, pos=pos)
         return self.multihead_attn.weights(self.between_queries(x, query_pos) + query_pos, memory + pos, padding)
+
+
+def first_answers(query_pos: Tensor, start: Tensor | None) -> Tensor:
+    """Where the answers to queries (B, Q, d) begin: at `start` (B, Q, d), without it at 0."""
+    check_floats("query_pos", query_pos)
+    return torch.zeros_like(query_pos) if start is None else check_floats("start", start, like=query_pos)
 
 
 class TransformerEncoder(nn.Module):
@@ -168,7 +197,7 @@ class TransformerDecoder(nn.Module):
         `image` is what `TransformerDecoderLayer` wants: the tokens, their places and the padding. The answers begin at
         `start` (B, Q, d), without it at 0.
         """
-        x, answers = torch.zeros_like(query_pos) if start is None else start, []
+        x, answers = first_answers(query_pos, start), []
         for layer in self.layers:
             x = layer(x, query_pos, *image)
             answers.append(self.norm(x))
@@ -176,7 +205,7 @@ class TransformerDecoder(nn.Module):
 
     def weights(self, query_pos: Tensor, *image: Tensor | None, start: Tensor | None = None) -> Tensor:
         """How much each query takes from each place in each layer, (depth, B, heads, Q, S)."""
-        x, found = torch.zeros_like(query_pos) if start is None else start, []
+        x, found = first_answers(query_pos, start), []
         for layer in self.layers:
             found.append(layer.weights(x, query_pos, *image))
             x = layer(x, query_pos, *image)
@@ -239,8 +268,9 @@ class Transformer(nn.Module):
 
     def encode(self, features: Tensor, mask: Tensor | None, pos: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         """What the decoder wants of the image: its tokens and their places (B, S, d), and the padding (B, S)."""
-        if check_floats("features", features).ndim != 4 or features.shape[1] != self.d_model:
-            raise ValueError(f"features must have shape (B, {self.d_model}, h, w), got {tuple(features.shape)}")
+        if check_floats("features", features).ndim != 4 or features.shape[1] != self.d_model or 0 in features.shape[2:]:
+            wanted = f"(B, {self.d_model}, h, w) with h and w of at least 1"
+            raise ValueError(f"features must have shape {wanted}, got {tuple(features.shape)}")
         check_floats("pos", pos, like=features)
         if mask is not None and check_mask(mask).shape != (features.shape[0], *features.shape[2:]):
             raise ValueError(f"mask must be that of features {tuple(features.shape)}, got {described(mask)}")

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lib.checks import check_floats, check_integers, described, is_number, upcast
+from lib.checks import check_finite, check_floats, check_integers, described, is_number, upcast
 from lib.vision_transformers.vit import VisionTransformer, resample_pos_embed
 
 
@@ -50,15 +50,17 @@ class BEiT(VisionTransformer):
         In each image the patches with the smallest `noise` (B, N) are hidden, a share of `mask_ratio`, at least one;
         without noise it is drawn.
 
-        Raises `ValueError` for words that are no integers of the vocabulary, a share that does not lie in (0, 1), and
-        where there is no image.
+        Raises `ValueError` for words that are no integers of the vocabulary, a share that does not lie in (0, 1),
+        noise that is not finite, and where there is no image.
         """
         if not (is_number(mask_ratio) and 0 < mask_ratio < 1):
             raise ValueError(f"mask_ratio must lie in (0, 1), got {mask_ratio!r}")
         words = check_integers("words", words, 0, self.head.out_features - 1)
         if words.ndim != 2 or not words.numel():
             raise ValueError(f"words must have shape (B, N), one for each patch, got {tuple(words.shape)}")
-        noise = torch.rand(words.shape, device=x.device) if noise is None else check_floats("noise", noise, like=words)
+        if noise is None:
+            noise = torch.rand(words.shape, device=check_floats("x", x).device)
+        check_finite("noise", check_floats("noise", noise, like=words))
         hidden = max(1, round(mask_ratio * words.shape[1]))
         order = noise.argsort(dim=1)
         scores = self(x, order.argsort(dim=1) < hidden)

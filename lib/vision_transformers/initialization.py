@@ -8,6 +8,7 @@ from lib.checks import check_number
 
 def init_weights(model: nn.Module) -> None:
     """Linear layers as the published ViT and Swin start: weights normal with deviation 0.02, biases 0."""
+    check_model(model)
     for module in model.modules():
         if isinstance(module, nn.Linear):
             nn.init.trunc_normal_(module.weight, std=0.02)

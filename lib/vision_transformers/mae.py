@@ -9,7 +9,7 @@ N counts patches, K of them stay visible. A mask holds 1 where a patch was remov
 import torch
 from torch import Tensor, nn
 
-from lib.checks import check_count, check_finite, check_floats, check_integers, is_number, upcast
+from lib.checks import check_count, check_finite, check_flags, check_floats, check_integers, is_number, upcast
 from lib.vision_transformers.vit import EPS, Block, PatchEmbed, check_mlp_ratio
 
 
@@ -59,6 +59,7 @@ class MaskedAutoencoderViT(nn.Module):
                     f"{name} must be a multiple of 4, for sines and cosines of two coordinates, got {width}"
                 )
         check_mlp_ratio(mlp_ratio)
+        check_flags(norm_pix_loss=norm_pix_loss)
         self.img_size, self.patch_size, self.norm_pix_loss = img_size, patch_size, norm_pix_loss
 
         self.patch_embed = PatchEmbed(img_size, patch_size, in_chans, embed_dim)
@@ -134,8 +135,8 @@ class MaskedAutoencoderViT(nn.Module):
     def forward_loss(self, imgs: Tensor, pred: Tensor, mask: Tensor) -> Tensor:
         """Mean squared error of the removed patches, in float32 or wider; the visible ones do not count.
 
-        Raises `ValueError` for predictions or a mask of other shapes than the patches of the images, where there is no
-        image, and where no patch is removed.
+        Raises `ValueError` for predictions or a mask of other shapes than the patches of the images, a mask outside
+        [0, 1], where there is no image, and where no patch is removed.
         """
         target = upcast(self.patchify(imgs))
         check_floats("pred", pred, like=target)
@@ -146,6 +147,7 @@ class MaskedAutoencoderViT(nn.Module):
             mean, var = target.mean(dim=-1, keepdim=True), target.var(dim=-1, keepdim=True)
             target = (target - mean) / (var + 1e-6).sqrt()
         error = (upcast(pred) - target).square().mean(dim=-1)  # (B, N)
+        check_finite("mask", mask, 0, 1)
         mask = upcast(mask)  # 16 bits count to 256 or 2048
         removed = mask.sum()
         check_finite("the sum of mask", removed, 1)
@@ -191,7 +193,8 @@ def random_masking(x: Tensor, mask_ratio: float, noise: Tensor | None = None) ->
         (B, N) that bring kept and removed tokens, one after the other, back to their places.
 
     Raises:
-        ValueError: for tokens or noise of another shape, and a ratio that keeps or removes nothing.
+        ValueError: for tokens or noise of another shape, noise that is not finite, and a ratio that keeps or
+            removes nothing.
     """
     if check_floats("x", x).ndim != 3:
         raise ValueError(f"x must have shape (B, N, D), got {tuple(x.shape)}")
@@ -203,6 +206,7 @@ def random_masking(x: Tensor, mask_ratio: float, noise: Tensor | None = None) ->
         noise = torch.rand(B, N, device=x.device)
     elif check_floats("noise", noise).shape != (B, N):
         raise ValueError(f"noise must have shape {(B, N)}, got {tuple(noise.shape)}")
+    check_finite("noise", noise)
     ids_shuffle = noise.argsort(dim=1)
     ids_restore = ids_shuffle.argsort(dim=1)
     mask = (ids_restore >= keep).to(x.dtype)

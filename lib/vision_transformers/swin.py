@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lib.checks import check_count, check_floats, check_sizes
+from lib.checks import check_count, check_flags, check_floats, check_sizes
 from lib.vision_transformers.initialization import init_weights
 from lib.vision_transformers.vit import Mlp, check_images, check_mlp_ratio
 from lib.vision_transformers.windows import WindowAttention, put, shift_mask, window_partition, window_reverse
@@ -67,7 +67,7 @@ class SwinTransformerBlock(nn.Module):
 
     def _load_from_state_dict(self, state_dict, prefix, *rest):
         """The mask follows from the sizes; the release stores it, but it is not read and may be missing."""
-        put(state_dict, prefix + "attn_mask", self.stored_mask())
+        put(state_dict, prefix, "attn_mask", self.stored_mask())
         super()._load_from_state_dict(state_dict, prefix, *rest)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -142,6 +142,7 @@ class BasicLayer(nn.Module):
         super().__init__()
         check_count(dim=dim, depth=depth, num_heads=num_heads, window_size=window_size)
         check_sizes("resolution", resolution, "height, width")
+        check_flags(merge=merge)
         window_size = min(window_size, *resolution)
         self.blocks = nn.ModuleList(
             SwinTransformerBlock(dim, resolution, num_heads, window_size, shift, mlp_ratio, qkv_bias)
@@ -252,6 +253,6 @@ class SwinTransformer(nn.Module):
 
 
 def check_map(x: Tensor, dim: int) -> None:
-    """Raises `ValueError` unless `x` is a floating-point map (B, H, W, dim)."""
-    if check_floats("x", x).ndim != 4 or x.shape[3] != dim:
-        raise ValueError(f"x must have shape (B, H, W, {dim}), got {tuple(x.shape)}")
+    """Raises `ValueError` unless `x` is a floating-point map (B, H, W, dim) with H and W of at least 1."""
+    if check_floats("x", x).ndim != 4 or x.shape[3] != dim or 0 in x.shape[1:3]:
+        raise ValueError(f"x must have shape (B, H, W, {dim}) with H and W of at least 1, got {tuple(x.shape)}")

@@ -89,6 +89,11 @@ class ConvStem(nn.Sequential):
         super().__init__(*layers)
         self.stride, self.out_chans = 2 ** (len(widths) - 1), widths[-1]
 
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps (B, widths[-1], H / stride, W / stride) of images (B, in_chans, H, W)."""
+        check_images("x", x, self[0].in_channels)
+        return super().forward(x)
+
 
 class Mlp(nn.Module):
     """Two linear layers with GELU between them, applied to each token by itself."""
@@ -248,8 +253,8 @@ def check_mlp_ratio(mlp_ratio: float) -> None:
 def check_images(name: str, x: Tensor, in_chans: int, step: int = 1) -> None:
     """Raises `ValueError` unless `x` are floating-point images (B, in_chans, H, W), H and W multiples of `step`."""
     check_floats(name, x)
-    if x.ndim != 4 or x.shape[1] != in_chans or x.shape[2] % step or x.shape[3] % step:
-        wanted = f"(B, {in_chans}, H, W)" + f" with H and W multiples of {step}" * (step > 1)
+    if x.ndim != 4 or x.shape[1] != in_chans or any(side % step or not side for side in x.shape[2:]):
+        wanted = f"(B, {in_chans}, H, W) with H and W positive multiples of {step}"
         raise ValueError(f"{name} must have shape {wanted}, got {tuple(x.shape)}")
 
 

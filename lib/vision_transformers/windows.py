@@ -21,8 +21,8 @@ def window_partition(x: Tensor, window_size: int) -> Tensor:
     check_count(window_size=window_size)
     if not isinstance(x, Tensor):
         raise ValueError(f"x must be a tensor, got {described(x)}")
-    if x.ndim != 4 or x.shape[1] % window_size or x.shape[2] % window_size:
-        wanted = f"(B, H, W, C) with H and W multiples of window_size={window_size}"
+    if x.ndim != 4 or any(side % window_size or not side for side in x.shape[1:3]):
+        wanted = f"(B, H, W, C) with H and W positive multiples of window_size={window_size}"
         raise ValueError(f"x must have shape {wanted}, got {tuple(x.shape)}")
     x = x.unflatten(2, (-1, window_size)).unflatten(1, (-1, window_size))  # (B, rows, M, columns, M, C)
     return x.transpose(2, 3).flatten(0, 2)
@@ -95,7 +95,7 @@ class WindowAttention(Attention):
 
     def _load_from_state_dict(self, state_dict, prefix, *rest):
         """The index follows from the window's size; the release stores it, but it is not read and may be missing."""
-        put(state_dict, prefix + "relative_position_index", relative_position_index(self.window_size))
+        put(state_dict, prefix, "relative_position_index", relative_position_index(self.window_size))
         super()._load_from_state_dict(state_dict, prefix, *rest)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -128,17 +128,19 @@ class WindowAttention(Attention):
             raise ValueError(f"x must have shape (B * windows, {N}, {self.dim}), got {tuple(x.shape)}")
         if mask is None:
             return
-        if check_floats("mask", mask).ndim != 3 or tuple(mask.shape[1:]) != (N, N) or x.shape[0] % mask.shape[0]:
+        windows = len(mask) if check_floats("mask", mask).ndim == 3 else 0
+        if not windows or tuple(mask.shape[1:]) != (N, N) or x.shape[0] % windows:
             wanted = f"(windows, {N}, {N}), with windows a divisor of {x.shape[0]}"
             raise ValueError(f"mask must have shape {wanted}, got {tuple(mask.shape)}")
 
 
-def put(state_dict: dict[str, Tensor], key: str, own: Tensor | None) -> None:
-    """Puts what follows from a model's sizes in the place of what was stored; None leaves nothing there.
+def put(state_dict: dict[str, Tensor], prefix: str, name: str, own: Tensor | None) -> None:
+    """Puts what follows from a module's sizes in the place of what was stored; None leaves nothing there.
 
-    It goes to the device of the weights it is loaded with, which with `assign=True` become the model's.
+    It goes to device and precision of the weights it is loaded with, which with `assign=True` become the module's.
     """
-    state_dict.pop(key, None)
+    state_dict.pop(prefix + name, None)
     if own is not None:
-        device = next((value.device for value in state_dict.values()), own.device)
-        state_dict[key] = own.to(device)
+        weights = (value for key, value in state_dict.items() if key.startswith(prefix) and value.is_floating_point())
+        like = next(weights, own)
+        state_dict[prefix + name] = own.to(like.device, like.dtype if own.is_floating_point() else own.dtype)

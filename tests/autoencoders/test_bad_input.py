@@ -25,7 +25,7 @@ SHAPE = {"image_shape": (1, 16, 16)}
 SIZES = {"in_channels": 1, "channels": 8, "num_blocks": 1, "hidden": 4}
 CODES, LABELS, UPPER = torch.randint(7, (2, 3, 4)), torch.tensor([0, 2]), torch.randint(5, (2, 2, 2))
 LEARNING = {"commitment": 0.25, "ema": 0.9, "restart": 0.5}
-TEMPERATE = {"temperature": 1.0, "generator": torch.Generator()}
+TEMPERATE = {"temperature": 1.0, "cache": True, "generator": torch.Generator()}
 
 
 def ae():
@@ -72,6 +72,7 @@ CALLS = {
     "VectorQuantizer": (VectorQuantizer, {"num_codes": 7, "dim": 4, "ema": 0.9, "restart": 0.5}),
     "VectorQuantizer.forward": (vq(), {"z": torch.rand(2, 5, 4)}),
     "VectorQuantizer.encode": (vq().encode, {"z": torch.rand(2, 4, 3, 3)}),
+    "VectorQuantizer.vectors": (vq().vectors, {"z": torch.rand(2, 5, 4)}),
     "VectorQuantizer.lookup": (vq().lookup, {"indices": CODES}),
     "VQResBlock": (VQResBlock, {"channels": 8, "hidden": 4}),
     "VQResBlock.forward": (VQResBlock(1, 4), {"x": X}),
@@ -103,6 +104,7 @@ CALLS = {
     "CodePrior.forward": (prior(), {"codes": CODES, "labels": LABELS, "upper": UPPER}),
     "CodePrior.loss": (prior().loss, {"codes": CODES, "labels": LABELS, "upper": UPPER}),
     "CodePrior.sample": (prior().sample, {"n": 2, "labels": LABELS, "upper": UPPER, **TEMPERATE}),
+    "CodePrior.next_code": (lambda x: prior().next_code(x, None), {"x": torch.rand(2, 3, 16)}),
     "CodePrior.condition": (lambda **given: prior().condition(2, **given), {"labels": LABELS, "upper": UPPER}),
     "MaskedConv2d": (MaskedConv2d, {"mask": "A", "in_channels": 1, "out_channels": 2, "kernel_size": 3}),
     "MaskedConv2d.forward": (MaskedConv2d("A", 1, 2, 3), {"x": X}),

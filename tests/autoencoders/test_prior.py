@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from lib.autoencoders import CodePrior, MaskedConv2d
-from lib.autoencoders.prior import draw
+from lib.autoencoders.prior import chances, draw
 from tests.waits import waits
 
 
@@ -191,3 +191,22 @@ def test_masked_convolutions_leave_a_blind_spot():
 def test_bad_input_is_refused(build, message):
     with pytest.raises(ValueError, match=message):
         build()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float64])
+@pytest.mark.parametrize("temperature", [5e-324, 1e-39, 1e-30, 1e-5])
+@torch.no_grad()
+def test_near_temperature_0_the_likeliest_code_is_drawn(temperature, dtype):
+    model = prior().to(dtype)
+    model.head.bias.copy_(40 * torch.randperm(7, generator=torch.Generator().manual_seed(0)))
+    assert torch.equal(model.sample(3, temperature=temperature), model.sample(3, temperature=1e-3))
+    assert torch.equal(model(codes := model.sample(3, temperature=temperature)).argmax(1), codes)
+
+
+@torch.no_grad()
+def test_at_the_highest_temperature_all_codes_are_as_likely():
+    logits = torch.tensor([[-20.0, 0.0, 20.0]])
+    for temperature in (1e30, 1e39, 1e308):
+        assert torch.allclose(chances(logits, temperature), torch.tensor(1 / 3))
+    assert torch.equal(chances(logits, 1.0), logits.softmax(-1))
+    assert torch.allclose(chances(logits, 10), (logits / 10).softmax(-1))

@@ -270,6 +270,20 @@ def test_counts_and_averages_are_never_narrower_than_float32():
         assert all(value.is_meta for value in quantizer.to("meta").state_dict().values())
 
 
+@SHORT
+@pytest.mark.parametrize("assign", [False, True])
+@pytest.mark.parametrize("ema", [None, 0.9])
+def test_a_file_in_16_bits_leaves_counts_and_averages_wide(ema, assign, dtype):
+    torch.manual_seed(0)
+    quantizer = nn.Sequential(VectorQuantizer(8, 4, ema=ema)).train()
+    quantizer.load_state_dict({k: v.to(dtype) for k, v in quantizer.state_dict().items()}, assign=assign)
+    assert {value.dtype for value in quantizer.buffers()} == {torch.float32}
+    found = quantizer(torch.randn(2, 5, 4).to(dtype))
+    assert found.z_q.dtype == dtype and found.commitment_loss.dtype == torch.float32
+    quantizer.load_state_dict({k: v.double() for k, v in quantizer.state_dict().items()}, assign=True)
+    assert {value.dtype for value in quantizer.buffers()} == {torch.float64}
+
+
 @pytest.mark.parametrize("dtype", [torch.int32, torch.int16, torch.uint8, torch.int8])
 def test_indices_may_be_any_integers(dtype):
     quantizer, indices = VectorQuantizer(9, 4), torch.tensor([[[0, 1, 0], [8, 1, 1]]])

@@ -218,3 +218,12 @@ def test_bad_noise_is_named():
 def test_the_kl_takes_one_variance_for_all():
     mu, logvar = torch.randn(3, 2), torch.tensor(-0.7)
     assert torch.equal(kl_to_standard_normal(mu, logvar), kl_to_standard_normal(mu, logvar.expand(3, 2)))
+
+
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf, -torch.inf])
+def test_noise_that_is_not_finite_is_named(bad):
+    model, x, noise = VAE(4, image_shape=(1, 8, 8)), torch.rand(2, 1, 8, 8), torch.zeros(2, 4)
+    noise[1, 2] = bad
+    for call in (model.elbo, model.loss, lambda x, noise: model.reparameterize(*model.encode(x), noise)):
+        with pytest.raises(ValueError, match="noise must be finite"):
+            call(x, noise)

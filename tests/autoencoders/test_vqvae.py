@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from lib.autoencoders import VQVAE, VQVAE2
-from lib.autoencoders.vqvae import VQDecoder, VQEncoder
+from lib.autoencoders import VQVAE, VQVAE2, MaskedConv2d
+from lib.autoencoders.vqvae import VQDecoder, VQEncoder, VQResBlock
 from tests.waits import waits
 
 
@@ -147,10 +147,10 @@ def test_without_images_there_are_codes_but_no_loss(kind):
     "build, message",
     [
         (lambda: VQVAE(commitment=-0.1), "commitment must be a finite number, at least 0, got -0.1"),
-        (lambda: VQVAE()(torch.zeros(1, 1, 30, 28)), r"H and W divisible by 4, got \(1, 1, 30, 28\)"),
+        (lambda: VQVAE()(torch.zeros(1, 1, 30, 28)), r"H and W positive multiples of 4, got \(1, 1, 30, 28\)"),
         (lambda: VQVAE()(torch.zeros(1, 3, 28, 28)), r"x must have shape \(B, 1, H, W\)"),
         (lambda: VQVAE().loss(torch.full((1, 1, 28, 28), torch.nan)), r"x must be finite and lie in \[0, 1\]"),
-        (lambda: VQVAE2(1)(torch.zeros(1, 1, 28, 28)), "divisible by 8"),
+        (lambda: VQVAE2(1)(torch.zeros(1, 1, 28, 28)), "multiples of 8"),
         (lambda: VQVAE2().decode(torch.zeros(1, 4, 4).long(), torch.zeros(1, 4, 4).long()), "top and bottom must be"),
         (lambda: VQVAE2(1).loss(torch.full((1, 1, 16, 16), torch.nan)), "x must be finite, got values from nan to nan"),
         (lambda: VQEncoder(1, stride=3), "stride must be 2 or 4, got 3"),
@@ -159,3 +159,25 @@ def test_without_images_there_are_codes_but_no_loss(kind):
 def test_bad_input_is_refused(build, message):
     with pytest.raises(ValueError, match=message):
         build()
+
+
+SIZES = {"channels": 8, "num_blocks": 1, "hidden": 4}
+
+
+MODELS = {
+    "VQEncoder": VQEncoder(1, 8),
+    "VQDecoder": VQDecoder(1, 1, 8),
+    "VQResBlock": VQResBlock(1, 4),
+    "VQVAE": VQVAE(7, 4, **SIZES),
+    "VQVAE.encode": VQVAE(7, 4, **SIZES).encode,
+    "VQVAE2": VQVAE2(1, **SIZES),
+    "VQVAE2.encode": VQVAE2(1, **SIZES).encode,
+    "MaskedConv2d": MaskedConv2d("A", 1, 2, 3),
+}
+
+
+@pytest.mark.parametrize("height, width", [(0, 8), (8, 0)])
+@pytest.mark.parametrize("name", MODELS)
+def test_images_without_height_or_width_are_named(name, height, width):
+    with pytest.raises(ValueError, match=rf"x must have shape .* got \(2, 1, {height}, {width}\)"):
+        MODELS[name](torch.zeros(2, 1, height, width))

@@ -23,7 +23,8 @@ from lib.detection import (
 )
 from lib.detection.backbone import Backbone, Bottleneck, FrozenBatchNorm2d, resize_mask
 from lib.detection.boxes import box_area, generalized_iou
-from lib.detection.detr import BoxHead
+from lib.detection.detr import BoxHead, box_offsets
+from lib.detection.digits import digit_detr
 from lib.detection.transformer import MultiheadAttention, TransformerDecoderLayer, TransformerEncoderLayer
 from tests.bad_input import unclear
 
@@ -93,7 +94,12 @@ CALLS = {
     "PositionEmbeddingLearned": (PositionEmbeddingLearned, {"num_pos_feats": 4}, ()),
     "PositionEmbeddingLearned.forward": (PositionEmbeddingLearned(4), {"mask": MASK}, BOOLEAN),
     "MultiheadAttention": (MultiheadAttention, {**ATTENTION, "dropout": 0.1}, ()),
-    "MultiheadAttention.forward": (MultiheadAttention(8, 2), MIXING, ()),
+    "MultiheadAttention.forward": (
+        MultiheadAttention(8, 2),
+        {**MIXING, "padding": torch.zeros(1, 4, dtype=torch.bool)},
+        ("padding: None", "padding: yes and no", "padding: -1"),
+    ),
+    "MultiheadAttention.weights": (MultiheadAttention(8, 2).weights, {name: MIXING[name] for name in "qk"}, ()),
     "TransformerEncoderLayer": (TransformerEncoderLayer, LAYER, ()),
     "TransformerEncoderLayer.forward": (
         lambda x, pos: TransformerEncoderLayer(*LAYER.values())(x, pos, None),
@@ -112,6 +118,26 @@ CALLS = {
         | {"dropout": 0.1},
         (),
     ),
+    "TransformerDecoderLayer.weights": (
+        lambda **tokens: TransformerDecoderLayer(*LAYER.values()).weights(**tokens, padding=None),
+        DECODING,
+        (),
+    ),
+    "TransformerDecoder": (
+        lambda query_pos, start: transformer().decoder(query_pos, TOKENS, TOKENS, None, start=start),
+        {"query_pos": TOKENS, "start": TOKENS},
+        nowhere("start"),
+    ),
+    "TransformerDecoder.weights": (
+        lambda query_pos, start: transformer().decoder.weights(query_pos, TOKENS, TOKENS, None, start=start),
+        {"query_pos": TOKENS, "start": TOKENS},
+        nowhere("start"),
+    ),
+    "Transformer.encode": (
+        transformer().encode,
+        {"features": FEATURES, "mask": MASK, "pos": FEATURES},
+        (*nowhere("mask"), *BOOLEAN),
+    ),
     "Transformer.forward": (transformer(), SOUGHT, (*nowhere("mask"), *BOOLEAN)),
     "Transformer.weights": (transformer().weights, SOUGHT, (*nowhere("mask"), *BOOLEAN)),
     "BoxHead": (BoxHead, {"dim": 2, "hidden_dim": 2, "out_dim": 2, "depth": 2}, ()),
@@ -126,6 +152,9 @@ CALLS = {
         {**SIZES, "anchor_size": 0.3},
         (),
     ),
+    "digit_detr": (digit_detr, {"num_queries": 5}, ()),
+    "box_offsets": (lambda tokens: box_offsets(BoxHead(8, 8, 4, 2), tokens), {"tokens": TOKENS}, ()),
+    "TwoStageDETR.anchors": (detr(TwoStageDETR).anchors, {"mask": MASK}, BOOLEAN),
     "postprocess": (
         postprocess,
         {"outputs": OUTPUTS, "sizes": torch.tensor([[64, 64]]), "threshold": 0.5},
@@ -142,7 +171,11 @@ CALLS = {
         nowhere("matcher", "weights"),
     ),
     "SetCriterion.forward": (SetCriterion(3), {"outputs": OUTPUTS, "targets": TARGETS}, ()),
-    "SetCriterion.total": (SetCriterion(3).total, {"losses": {"loss_ce": torch.zeros(())}}, ()),
+    "SetCriterion.total": (
+        SetCriterion(3, weights={"loss_ce": 1.0}).total,
+        {"losses": {"loss_ce": torch.zeros(())}},
+        (),
+    ),
 }
 for kind in (DETR, TwoStageDETR):
     for call in ("__call__", "attention_maps"):
@@ -195,6 +228,24 @@ def spoiled(key, **changes):
 def test_parts_of_outputs_and_targets_are_named(given, message):
     with pytest.raises(ValueError, match=message):
         SetCriterion(3)(**given)
+
+
+@pytest.mark.parametrize("bad", [None, "word", 3, OUTPUTS])
+def test_earlier_layers_must_be_a_list(bad):
+    with pytest.raises(ValueError, match=r"^aux_outputs must be a list of outputs, got"):
+        SetCriterion(3)(**spoiled("outputs", aux_outputs=bad))
+
+
+@pytest.mark.parametrize("bad", [{}, {"loss_ce": torch.zeros(())}, {"lost": torch.zeros(())}])
+def test_losses_must_be_all_of_them(bad):
+    with pytest.raises(ValueError, match="losses must be a dictionary as the criterion gives it, got"):
+        SetCriterion(3).total(bad)
+
+
+@pytest.mark.parametrize("bad", [None, "word", 1.0, torch.tensor(1)])
+def test_each_loss_must_be_a_number(bad):
+    with pytest.raises(ValueError, match="losses: loss_giou must be a floating-point tensor, got"):
+        SetCriterion(3).total({"loss_ce": torch.zeros(()), "loss_bbox": torch.zeros(()), "loss_giou": bad})
 
 
 def test_no_images_are_refused():

@@ -14,6 +14,7 @@ from lib.detection import (
     DETR,
     PositionEmbeddingLearned,
     PositionEmbeddingSine,
+    ResNet,
     SetCriterion,
     SmallBackbone,
     Transformer,
@@ -24,7 +25,7 @@ from lib.detection import (
 )
 from lib.detection.backbone import Bottleneck, resize_mask
 from lib.detection.digits import digit_detr
-from lib.detection.transformer import MultiheadAttention
+from lib.detection.transformer import MultiheadAttention, TransformerDecoderLayer, TransformerEncoderLayer
 
 REFERENCE = Path(__file__).parents[1] / "reference"
 
@@ -328,14 +329,14 @@ def test_runs_under_autocast_and_compiled():
         (lambda: SmallBackbone(1, (8, 0)), "widths must be an integer of at least 1, got 0"),
         (lambda: pad_images([]), r"images must be \(C, H, W\) with one C, got shapes \[\]"),
         (lambda: pad_images([torch.zeros(1, 4, 4), torch.zeros(3, 4, 4)]), r"images must be \(C, H, W\) with one C"),
-        (lambda: tiny()(torch.zeros(1, 8, 8)), r"images must be \(B, C, H, W\) and their mask \(B, H, W\)"),
+        (lambda: tiny()(torch.zeros(1, 8, 8)), r"images must be \(B, C, H, W\) with H and W"),
         (
             lambda: tiny()(torch.zeros(1, 1, 8, 8), torch.zeros(1, 4, 8).bool()),
             r"got \(1, 1, 8, 8\) and mask \(1, 4, 8\)",
         ),
         (
             lambda: PositionEmbeddingSine(4)(torch.zeros(1, 4, 4)),
-            r"mask must be boolean \(B, H, W\), got torch.float32",
+            r"mask must be boolean \(B, H, W\) with H and W of at least 1, got torch.float32",
         ),
         (lambda: postprocess(tiny().eval()(torch.rand(2, 1, 8, 8)), torch.ones(2)), r"sizes must have shape \(2, 2\)"),
     ],
@@ -343,3 +344,68 @@ def test_runs_under_autocast_and_compiled():
 def test_bad_input_is_refused(build, message):
     with pytest.raises(ValueError, match=message):
         build()
+
+
+NO_SIDES = {
+    "ResNet": ResNet((1, 1, 1, 1)),
+    "SmallBackbone": SmallBackbone(3, (4, 8)).eval(),
+    "Bottleneck": Bottleneck(3, 2),
+    "DETR": digit_detr().eval(),
+    "TwoStageDETR": digit_detr(TwoStageDETR).eval(),
+    "DETR.attention_maps": digit_detr().eval().attention_maps,
+    "PositionEmbeddingSine": lambda x: PositionEmbeddingSine(4)(x[:, 0].bool()),
+    "PositionEmbeddingLearned": lambda x: PositionEmbeddingLearned(4)(x[:, 0].bool()),
+    "resize_mask": lambda x: resize_mask(x[:, 0].bool(), (2, 2)),
+    "Transformer": lambda x: Transformer(3, 1, 1, 1, 8)(x, None, torch.zeros(5, 3), x),
+}
+
+
+@pytest.mark.parametrize("sides", [(0, 8), (8, 0)])
+@pytest.mark.parametrize("name", NO_SIDES)
+def test_images_without_height_or_width_are_named(name, sides):
+    with pytest.raises(ValueError, match=r"^(x|images|mask|features) must .* of at least 1, got"):
+        NO_SIDES[name](torch.zeros(2, 1 if "DETR" in name else 3, *sides))
+
+
+@pytest.mark.parametrize("kind", [DETR, TwoStageDETR])
+def test_without_images_there_are_answers_of_none(kind):
+    outputs = digit_detr(kind)(torch.zeros(0, 1, 64, 64))
+    assert outputs["pred_logits"].shape == (0, 10, 11) and outputs["pred_boxes"].shape == (0, 10, 4)
+
+
+@pytest.mark.parametrize(
+    "padding", [torch.zeros(2, 6).bool(), torch.zeros(1, 7).bool(), torch.zeros(7).bool(), torch.zeros(2, 7), "word"]
+)
+def test_padding_must_be_that_of_the_keys(padding):
+    attention, q, k = MultiheadAttention(8, 2), torch.zeros(2, 5, 8), torch.zeros(2, 7, 8)
+    for call in (lambda: attention(q, k, k, padding), lambda: attention.weights(q, k, padding)):
+        with pytest.raises(ValueError, match=r"padding must be boolean \(2, 7\), got"):
+            call()
+
+
+def test_keys_values_and_codes_of_places_must_fit():
+    attention, q, k = MultiheadAttention(8, 2), torch.zeros(2, 5, 8), torch.zeros(2, 7, 8)
+    for other in (k[:1], k[:, :6], k[:, :0]):
+        with pytest.raises(ValueError, match="v must hold for 2 images as many tokens as k, one at least, got"):
+            attention(q, k, other)
+    for other in (k[:1], k[:, :0]):
+        for call in (lambda x=other: attention(q, x, x), lambda x=other: attention.weights(q, x)):
+            with pytest.raises(ValueError, match="k must hold for 2 images as many tokens as k, one at least, got"):
+                call()
+    encoder, decoder = (kind(8, 2, 16, 0.0) for kind in (TransformerEncoderLayer, TransformerDecoderLayer))
+    for call, name in (
+        (lambda: encoder(k, k[:1], None), "pos"),
+        (lambda: decoder(q, q[:1], k, k, None), "query_pos"),
+        (lambda: decoder(q, q, k, k[:, :1], None), "pos"),
+        (lambda: decoder.weights(q, q, k, k[:1], None), "pos"),
+    ):
+        with pytest.raises(ValueError, match=f"^{name} must have the shape of"):
+            call()
+
+
+@pytest.mark.parametrize("key", ["pred_logits", "pred_boxes"])
+def test_found_objects_must_be_finite(key):
+    outputs = {"pred_logits": torch.zeros(1, 5, 4), "pred_boxes": torch.full((1, 5, 4), 0.5)}
+    outputs[key][0, 2, 1] = torch.nan
+    with pytest.raises(ValueError, match=f"{key} of outputs must be finite"):
+        postprocess(outputs, torch.tensor([[8, 8]]))

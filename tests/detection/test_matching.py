@@ -312,3 +312,11 @@ def test_losses_are_float32_inside_and_outside_autocast(dtype):
     for name, value in wide.items():
         assert value.dtype == inside[name].dtype == outside[name].dtype == torch.float32
         assert torch.equal(inside[name], value) and torch.equal(outside[name], value), name
+
+
+@pytest.mark.parametrize("cast", [torch.nn.Module.half, torch.nn.Module.bfloat16])
+def test_losses_of_a_cast_criterion_are_the_same(cast):
+    outputs, targets = random_case(3)
+    wanted, found = SetCriterion(5)(outputs, targets), cast(SetCriterion(5))(outputs, targets)
+    for name, value in wanted.items():
+        assert found[name].dtype == torch.float32 and torch.equal(found[name], value), name

@@ -115,3 +115,11 @@ def test_in_16_bits_the_loss_is_float32():
 def test_bad_input_is_refused(build, message):
     with pytest.raises(ValueError, match=message):
         build()
+
+
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf, -torch.inf])
+def test_noise_that_is_not_finite_is_named(bad):
+    noise = torch.rand(2, 16)
+    noise[1, 3] = bad
+    with pytest.raises(ValueError, match="noise must be finite"):
+        tiny().loss(torch.rand(2, 1, 8, 8), torch.zeros(2, 16).long(), 0.5, noise)

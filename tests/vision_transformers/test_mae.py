@@ -407,6 +407,24 @@ def test_wrong_noise_is_named(net, shape):
     assert str(error.value) == f"noise must have shape (4, 16), got {shape}"
 
 
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_noise_that_is_not_finite_is_named(net, noise, bad):
+    noise = noise.clone()
+    noise[1, 3] = bad
+    calls = (net, net.forward_encoder, lambda x, ratio, noise: random_masking(torch.zeros(4, 16, 1), ratio, noise))
+    for call in calls:
+        with pytest.raises(ValueError, match="noise must be finite"):
+            call(pictures(), 0.75, noise)
+
+
+@pytest.mark.parametrize("bad", [math.nan, -1.0, 2.0])
+def test_a_mask_holds_shares(net, bad):
+    mask = torch.ones(4, 16)
+    mask[1, 3] = bad
+    with pytest.raises(ValueError, match=r"^mask must be finite and lie in \[0, 1\]"):
+        net.forward_loss(pictures(), torch.zeros(4, 16, 192), mask)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

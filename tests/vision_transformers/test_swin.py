@@ -450,6 +450,41 @@ def test_weights_load_into_a_model_for_images_of_another_size(stored, wanted):
             assert torch.equal(model(x), answer)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+@pytest.mark.parametrize("assign", [False, True])
+@torch.no_grad()
+def test_weights_load_from_a_file_of_another_precision(assign, dtype):
+    """With `assign=True` the weights become the file's, and the mask with them."""
+    state = {
+        name: value.to(dtype) if value.is_floating_point() else value for name, value in tiny().state_dict().items()
+    }
+    model = tiny()
+    model.load_state_dict(state, assign=assign)
+    kind = dtype if assign else torch.float32
+    assert {value.dtype for value in model.state_dict().values()} == {kind, torch.int64}
+    answer = model(pictures().to(kind))
+    assert answer.dtype == kind and torch.equal(answer, tiny().to(dtype).to(kind)(pictures().to(kind)))
+
+
+@pytest.mark.parametrize("shape", [(2, 0, 4, 16), (2, 4, 0, 16), (2, 4, 4, 8)])
+def test_maps_without_height_or_width_are_named(shape):
+    wanted = r"x must have shape \(B, H, W, 16\) with H and W of at least 1, got"
+    for call in (SwinTransformerBlock(16, (4, 4), 2, 2, 1), PatchMerging(16)):
+        with pytest.raises(ValueError, match=wanted):
+            call(torch.zeros(shape))
+
+
+@pytest.mark.parametrize("shape", [(0, 4, 4), (3, 4, 4), (4, 4), (4, 2, 4), (1, 4, 4, 4)])
+def test_masks_of_other_windows_are_named(shape):
+    attention, wanted = (
+        WindowAttention(16, 2, 2),
+        r"mask must have shape \(windows, 4, 4\), with windows a divisor of 8, got",
+    )
+    for call in (attention, attention.weights):
+        with pytest.raises(ValueError, match=wanted):
+            call(torch.zeros(8, 4, 16), torch.zeros(shape))
+
+
 def test_what_is_learned_must_still_fit():
     state = tiny().state_dict()
     with pytest.raises(RuntimeError, match=r"Missing key.*norm1\.weight"):
@@ -501,14 +536,15 @@ def test_wrong_images_are_named(net, shape):
     for call in (net, net.stages):
         with pytest.raises(ValueError) as error:
             call(torch.zeros(shape))
-        assert str(error.value) == f"x must have shape (B, 3, H, W), got {shape}"
+        assert str(error.value) == f"x must have shape (B, 3, H, W) with H and W positive multiples of 1, got {shape}"
 
 
-@pytest.mark.parametrize("shape", [(8, 8, 3), (2, 6, 8, 3), (2, 8, 6, 3), (1, 2, 8, 8, 3)])
+@pytest.mark.parametrize("shape", [(8, 8, 3), (2, 6, 8, 3), (2, 8, 6, 3), (1, 2, 8, 8, 3), (2, 0, 8, 3), (2, 8, 0, 3)])
 def test_maps_that_cannot_be_cut_are_named(shape):
     with pytest.raises(ValueError) as error:
         window_partition(torch.zeros(shape), 4)
-    assert str(error.value) == f"x must have shape (B, H, W, C) with H and W multiples of window_size=4, got {shape}"
+    wanted = "(B, H, W, C) with H and W positive multiples of window_size=4"
+    assert str(error.value) == f"x must have shape {wanted}, got {shape}"
 
 
 @pytest.mark.parametrize(
@@ -541,5 +577,5 @@ def test_bad_windows_are_named():
 
 @pytest.mark.parametrize("shift", [0, 2])
 def test_a_mask_needs_whole_windows(shift):
-    with pytest.raises(ValueError, match="with H and W multiples of window_size=4"):
+    with pytest.raises(ValueError, match="with H and W positive multiples of window_size=4"):
         shift_mask(8, 10, 4, shift)

@@ -423,9 +423,12 @@ def test_a_bad_stem_is_named(arguments, message):
         ConvStem(*arguments)
 
 
-@pytest.mark.parametrize("shape", [(3, 32, 32), (2, 1, 32, 32), (2, 3, 36, 32), (2, 3, 32, 36), (1, 2, 3, 32, 32)])
+@pytest.mark.parametrize(
+    "shape",
+    [(3, 32, 32), (2, 1, 32, 32), (2, 3, 36, 32), (2, 3, 32, 36), (1, 2, 3, 32, 32), (2, 3, 0, 32), (2, 3, 32, 0)],
+)
 def test_wrong_images_are_named(net, shape):
-    wanted = r"x must have shape \(B, 3, H, W\) with H and W multiples of 8"
+    wanted = r"x must have shape \(B, 3, H, W\) with H and W positive multiples of 8"
     for call in (net, net.forward_features, net.attention_maps, net.patch_embed):
         with pytest.raises(ValueError, match=rf"^{wanted}, got \({', '.join(map(str, shape))}\)$"):
             call(torch.zeros(shape))
