@@ -8,6 +8,7 @@ import pytest
 from lib import run
 from lib.diffusion import digit_unet
 from lib.diffusion.latent import digit_first_stage, digit_latent_denoiser
+from lib.recipes import detection, diffusion
 from lib.training import CheckpointError, Labelled, load_mnist, pretrained
 
 RESULT = r"{model}: {images} images on {processes} × cpu, [\d.]+ s\n  loss: ([\d.]+) -> ([\d.]+)\n"
@@ -45,7 +46,7 @@ def test_models_that_do_not_draw_report_what_they_learned(model, measure, capsys
 @pytest.mark.slow
 @pytest.mark.parametrize("arguments", [["--pretrain", "0"], ["--two-stage", "--queries", "6", "--pretrain", "320"]])
 def test_a_detector_trains_and_is_judged_on_scenes(arguments, capsys, monkeypatch):
-    monkeypatch.setattr(run, "SCENES", 10)
+    monkeypatch.setattr(detection, "SCENES", 10)
     run.main(["detr", "--images", "480", *arguments])
     printed = capsys.readouterr().out
     found = re.match(RESULT.format(model="detr", images="480", processes=1), printed)
@@ -78,13 +79,13 @@ def test_a_first_stage_measures_its_scale_and_latent_diffusion_is_trained_in_its
     few = {split: Labelled(*(part[:1000] for part in load_mnist(split))) for split in ("train", "test")}
     monkeypatch.setattr(run, "load_mnist", lambda split, device="cpu": few[split])
     monkeypatch.setattr(pretrained, "FOLDER", tmp_path)
-    run.shipped_first_stage.cache_clear()  # trained here and now
+    diffusion.shipped_first_stage.cache_clear()  # trained here and now
     try:
         run.main(["first_stage", "--images", "320", "--publish"])
         printed, stage = capsys.readouterr().out, digit_first_stage()
         pretrained.load("first_stage", stage)
         assert re.match(RESULT.format(model="first_stage", images="320", processes=1), printed)
-        codes = run.latent_codes(few["train"].images)
+        codes = diffusion.latent_codes(few["train"].images)
         assert codes.shape == (1000, 4, 7, 7) and abs(codes.std() - 1) < 0.05 and stage.scale_factor != 1
         run.main(["latent", "--images", "320", "--publish"])
         found = re.match(RESULT.format(model="latent", images="320", processes=1), capsys.readouterr().out)
@@ -92,7 +93,7 @@ def test_a_first_stage_measures_its_scale_and_latent_diffusion_is_trained_in_its
         made = pretrained.load("latent", digit_latent_denoiser())
         assert made["model"] == "latent" and float(made["frechet_distance"]) > 0
     finally:
-        run.shipped_first_stage.cache_clear()
+        diffusion.shipped_first_stage.cache_clear()
 
 
 @pytest.mark.slow
