@@ -30,8 +30,13 @@ def check_number(low: float = -math.inf, high: float = math.inf, /, *, above: fl
 
 
 def is_number(value: object) -> bool:
-    """Whether `value` is a finite real number. True and False are none."""
-    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+    """Whether `value` is a finite real number that fits a float. True and False are none."""
+    if not isinstance(value, Real) or isinstance(value, bool):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # an integer larger than any float
+        return False
 
 
 def check_option(name: str, value: str, options: tuple[str, ...]) -> None:

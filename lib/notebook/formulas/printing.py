@@ -67,6 +67,7 @@ GREEK = [
     "Phi",
     "Psi",
     "Omega",
+    "ell",  # no Greek letter, but LaTeX knows it by this name too
 ]
 ACCENTS = {"bar": r"\bar", "tilde": r"\tilde", "hat": r"\hat"}
 TALL = (r"\frac", r"\sum", r"\int", r"\prod", r"\left", r"\underbrace")
