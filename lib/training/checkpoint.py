@@ -48,7 +48,7 @@ def write(path: str | os.PathLike, tensors: dict[str, Tensor], metadata: dict[st
             file.flush()
             os.fsync(file.fileno())
         os.replace(unfinished, path)
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: of a name that no file can have
         raise CheckpointError(f"{path} cannot be written ({error})") from error
 
 

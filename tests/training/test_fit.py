@@ -241,7 +241,7 @@ def test_a_loss_that_teaches_the_model_nothing_is_refused_before_the_step():
         with pytest.raises(ValueError, match=f"^loss must depend on the parameters of the model, {message}"):
             fit(model, loss, x, images=8, batch_size=8, weight_decay=0.1, show=False)
         assert same(weights(model), before)
-    with pytest.raises(ValueError, match="^loss must return real numbers, got torch.complex64 as 'loss'"):
+    with pytest.raises(ValueError, match=r"^loss must return real numbers, got torch\.complex64 as 'loss'"):
         fit(model, lambda model, x: squares(model, x) * 1j, x, images=8, batch_size=8, show=False)
 
 
