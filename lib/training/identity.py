@@ -93,7 +93,7 @@ def _plain(value: object, deep: bool = True) -> object:
 def _checksum(numbers: Tensor | np.ndarray | np.generic) -> list:
     """Shape, type and a checksum."""
     if isinstance(numbers, Tensor):
-        raw = numbers.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
+        raw = numbers.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data
     else:
-        raw = numbers.tobytes()
+        raw = memoryview(numbers.tobytes())
     return [list(numbers.shape), str(numbers.dtype), zlib.crc32(raw)]
