@@ -6,7 +6,7 @@ import os
 import torch
 from torch import Tensor, nn
 
-from lib.checks import check_count, check_option, described, is_number
+from lib.checks import check_count, check_flags, check_option, described, is_number
 from lib.training.checkpoint import check_place
 from lib.training.devices import has_float64
 from lib.training.schedule import WARMUP
@@ -23,8 +23,7 @@ def check_model_and_data(model, loss, data, batch_size, seed, every, evaluate, s
         raise ValueError(f"loss must be callable as loss(model, *batch), got {loss!r}")
     if not (evaluate is None or callable(evaluate)):
         raise ValueError(f"evaluate must be callable as evaluate(model), or None, got {evaluate!r}")
-    if not isinstance(show, bool):
-        raise ValueError(f"show must be True or False, got {show!r}")
+    check_flags(show=show)
     check_count(batch_size=batch_size, every=every)
     check_count(0, 2**32 - 1, seed=seed)
     if not isinstance(data, tuple | list) or not data or not all(isinstance(part, Tensor) for part in data):

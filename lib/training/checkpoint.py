@@ -6,8 +6,6 @@ random states ("random."); the file's metadata holds the step, the history and t
 
 import json
 import os
-import tempfile
-import zlib
 from pathlib import Path
 
 import torch
@@ -18,9 +16,10 @@ from torch.optim import Optimizer
 
 from lib.checks import described
 from lib.training.ema import EMA
+from lib.training.identity import CHANGED, same, without_changes
 
 CONTIGUOUS = torch.contiguous_format
-FORMAT = "ai-image-generation-book training 2"
+FORMAT = "ai-image-generation-book training 3"
 MOMENTS = {"step", "exp_avg", "exp_avg_sq"}  # what AdamW keeps of each parameter
 PHRASES = 6  # differences that an error spells out
 
@@ -39,7 +38,7 @@ def write(path: str | os.PathLike, tensors: dict[str, Tensor], metadata: dict[st
         right = isinstance(content, dict) and all(isinstance(value, kind) for value in content.values())
         if not right or not all(isinstance(key, str) for key in content):
             raise ValueError(f"{name} must be a dict of {kind.__name__} by str, got {described(content)}")
-    unfinished = path.with_name(path.name + ".tmp")
+    unfinished = _unfinished(path)
     own = {name: tensor.detach().cpu().clone(memory_format=CONTIGUOUS) for name, tensor in tensors.items()}
     stored = save(own, metadata)
     try:
@@ -49,7 +48,7 @@ def write(path: str | os.PathLike, tensors: dict[str, Tensor], metadata: dict[st
             file.flush()
             os.fsync(file.fileno())
         os.replace(unfinished, path)
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: of a name that no file can have
         raise CheckpointError(f"{path} cannot be written ({error})") from error
 
 
@@ -60,9 +59,9 @@ def check_place(path: str | os.PathLike) -> None:
         if path.is_dir():
             raise IsADirectoryError("it is a folder")
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path.parent):
-            pass
-    except OSError as error:
+        _unfinished(path).open("ab").close()
+        _unfinished(path).unlink(missing_ok=True)
+    except (OSError, ValueError) as error:  # ValueError: of a name that no file can have
         raise CheckpointError(f"checkpoint {path} cannot be written ({error})") from error
 
 
@@ -87,12 +86,13 @@ def save_training(
     records: list[dict],
     settings: dict,
 ) -> None:
-    """Writes a training as it stands after `step` steps."""
+    """Writes a training as it stands after `step` steps. `settings` hold the fingerprint of the model as it began."""
     tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
     tensors |= {f"ema.{name}": tensor for name, tensor in (ema.state_dict() if ema else {}).items()}
     tensors |= {f"random.{name}": tensor for name, tensor in random_states.items()}
     for index, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{name}": torch.as_tensor(value) for name, value in state.items()}
+    settings = without_changes(settings, model)
     content = {"step": step, "settings": settings, "records": records, "tensors": len(tensors)}
     write(path, tensors, {"format": FORMAT, "training": json.dumps(content)})
 
@@ -104,22 +104,26 @@ def load_training(
     ema: EMA | None,
     random_states: dict[str, Tensor],
     settings: dict,
+    steps: int,
     may_differ: tuple[str, ...] = (),
 ) -> tuple[int, list[dict], dict[str, Tensor]]:
     """Puts model, optimiser and average back; returns the step, the records and the random states.
 
     Raises CheckpointError, before anything is changed, for a damaged file, for a file that is no training's, and for a
     training with other settings, those named in `may_differ` excepted: another model, other data, another learning
-    rate. `random_states` (processes, bytes) are those of now: the file must hold the same kinds, but for a device that
-    the training has left or come to.
+    rate. What the first training changed itself is not compared, and `settings` say so from now on.
+    `random_states` (processes, bytes) are those of now: the file must hold the same kinds, but for a device that the
+    training has left or come to. `steps` is how many the training has in all.
     """
     tensors, metadata = read(path)
     if metadata.get("format") != FORMAT:
         raise CheckpointError(f"{path} is a safetensors file but no checkpoint of a training ({FORMAT!r})")
     step, saved, records = _content(path, metadata, len(tensors))
-    settings = json.loads(json.dumps(settings))
+    settings |= {name: CHANGED for name in saved if name.startswith("model.") and saved[name] == CHANGED}
     if differences := _differences(saved, settings, may_differ):
         raise CheckpointError(f"{path} belongs to another training: {'; '.join(differences)}")
+    if step > steps:
+        raise CheckpointError(f"{path} is damaged: it stands at step {step} of {steps}; delete it")
     parts: dict[str, dict[str, Tensor]] = {"model": {}, "ema": {}, "optimizer": {}, "random": {}}
     for name, tensor in tensors.items():
         part, _, rest = name.partition(".")
@@ -140,37 +144,6 @@ def load_training(
     return step, records, states
 
 
-def fingerprint(model: nn.Module, data: tuple[Tensor, ...]) -> dict:
-    """What tells models and data sets apart: the tensors' names and shapes, each module's kind and its plain settings
-    (a share of dropout, a number of heads, the weight of a term), and a checksum of the data.
-    """
-    trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
-    found: dict = {
-        "model": {
-            name: [list(tensor.shape), str(tensor.dtype), name in trained]
-            for name, tensor in model.state_dict().items()
-        },
-        "data": [[list(part.shape), str(part.dtype), _checksum(part)] for part in data],
-    }
-    for name, module in model.named_modules(prefix="model"):
-        found[f"{name}.class"] = type(module).__name__
-        for key, value in vars(module).items():
-            if key != "training" and not key.startswith("_") and _is_plain(value):
-                found[f"{name}.{key}"] = value
-    return found
-
-
-def _is_plain(value: object) -> bool:
-    """Whether it is a number, a word, a yes or no, None, or several of these."""
-    if isinstance(value, tuple | list):
-        return all(map(_is_plain, value))
-    return value is None or isinstance(value, bool | int | float | str)
-
-
-def _checksum(tensor: Tensor) -> int:
-    return zlib.crc32(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
-
-
 def _checked(path: object) -> Path:
     """`path` as a Path; else `ValueError`."""
     if not isinstance(path, str | os.PathLike) or not os.fspath(path):
@@ -178,19 +151,36 @@ def _checked(path: object) -> Path:
     return Path(path)
 
 
+def _unfinished(path: Path) -> Path:
+    """Where a file is written until it is whole."""
+    return path.with_name(path.name + ".tmp")
+
+
 def _content(path: str | os.PathLike, metadata: dict[str, str], tensors: int) -> tuple[int, dict, list[dict]]:
     """Step, settings and records, as `save_training` wrote them with so many tensors; else CheckpointError."""
     try:
         content = json.loads(metadata["training"])
         step, settings, records, written = (content[key] for key in ("step", "settings", "records", "tensors"))
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} is damaged: its record of the training is not whole; delete it") from error
-    right = isinstance(step, int) and isinstance(settings, dict) and isinstance(records, list)
-    if not right or step < 1 or not all(isinstance(record, dict) for record in records):
+    right = isinstance(settings, dict) and isinstance(settings.get("device"), str)
+    if not right or not isinstance(records, list) or not _is_course(records, step):
         raise CheckpointError(f"{path} is damaged: its record of the training makes no sense; delete it")
     if written != tensors:
         raise CheckpointError(f"{path} is damaged: it holds {tensors} of {written} tensors; delete it")
     return step, settings, records
+
+
+def _is_course(records: list, step: object) -> bool:
+    """Whether these are the records of a training that has come to `step`."""
+    for record in records:
+        if not isinstance(record, dict) or not {"step", "images", "lr", "loss"} <= record.keys():
+            return False
+        if not all(isinstance(value, int | float) and not isinstance(value, bool) for value in record.values()):
+            return False
+    steps = [record["step"] for record in records]
+    whole = bool(steps) and all(type(number) is int for number in (*steps, step))
+    return whole and steps == sorted(set(steps)) and steps[0] >= 1 and steps[-1] == step
 
 
 def _check_part(path: str | os.PathLike, part: str, found: dict[str, Tensor], wanted: dict[str, Tensor]) -> None:
@@ -227,9 +217,11 @@ def _optimizer_state(
 def _differences(saved: dict, wanted: dict, may_differ: tuple[str, ...]) -> list[str]:
     """One phrase for each setting that differs, the first few; long values are not spelled out."""
     phrases = []
+    wanted = json.loads(json.dumps(wanted))
     for name in sorted((saved.keys() | wanted.keys()) - set(may_differ)):
+        if name in saved and name in wanted and same(saved[name], wanted[name]):
+            continue
         before, now = (repr(found[name]) if name in found else "not set" for found in (saved, wanted))
-        if before != now:
-            short = len(before) + len(now) < 80
-            phrases.append(f"{name} was {before}, now {now}" if short else f"{name} is not the same")
+        short = len(before) + len(now) < 80
+        phrases.append(f"{name} was {before}, now {now}" if short else f"{name} is not the same")
     return phrases[:PHRASES] + [f"and {len(phrases) - PHRASES} more"] * (len(phrases) > PHRASES)

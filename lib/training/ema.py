@@ -9,9 +9,9 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from lib.checks import check_count, described, is_number
+from lib.checks import check_count, described, is_number, upcast
+from lib.training.interruption import uninterrupted
 
 
 class EMA:
@@ -19,7 +19,10 @@ class EMA:
 
     The decay rises, $d_k = \min(d, \frac{1 + k}{10 + k})$, so that the random start is soon forgotten: with a
     fixed $d = 0.999$ a third of it would be left after a thousand steps. Buffers of real numbers (batch
-    statistics) are averaged too, others are copied.
+    statistics) are averaged too, others are copied, and so are numbers that are infinite from the start (a mask).
+
+    The average is kept in float32 or wider, whatever the model is kept in: in 16 bits its small steps would be rounded
+    away. The model is given it back in its own type.
 
     Args:
         model: the module to follow; the average starts as a copy of its parameters and buffers.
@@ -34,22 +37,34 @@ class EMA:
             raise ValueError(f"decay must be a number in [0, 1), got {decay!r}")
         if not isinstance(model, nn.Module):
             raise ValueError(f"model must be an nn.Module, got {described(model)}")
-        self.decay = decay
+        self.decay = float(decay)
         self.step = 0
         self.current = {**dict(model.named_parameters()), **dict(model.named_buffers())}
         self.average = {name: tensor.detach().clone() for name, tensor in self.current.items()}
-        real = [name for name, tensor in self.current.items() if tensor.is_floating_point()]
-        self._real = [self.average[name] for name in real], [self.current[name] for name in real]
-        self._rest = [name for name in self.current if name not in set(real)]
+        plain: list[tuple[Tensor, Tensor]] = []
+        self._special: list[tuple[Tensor, Tensor]] = []
+        self._copied: list[tuple[Tensor, Tensor]] = []
+        for name, tensor in self.current.items():
+            if not tensor.is_floating_point():
+                self._copied.append((self.average[name], tensor))
+                continue
+            self.average[name] = average = upcast(self.average[name])
+            kept = average.dtype == tensor.dtype and bool(average.isfinite().all())
+            (plain if kept else self._special).append((average, tensor))
+        self._plain = [average for average, _ in plain], [tensor for _, tensor in plain]
 
     @torch.no_grad()
     def update(self) -> None:
         """Takes the model's weights after one more step of the optimiser into the average."""
         self.step += 1
         decay = min(self.decay, (1 + self.step) / (10 + self.step))
-        get_ema_multi_avg_fn(decay)(*self._real, None)
-        for name in self._rest:
-            self.average[name].copy_(self.current[name])
+        if self._plain[0]:
+            torch._foreach_lerp_(*self._plain, 1 - decay)
+        for average, current in self._special:
+            mean = average.lerp(current.to(average.dtype), 1 - decay)
+            average.copy_(torch.where(mean.isfinite(), mean, current))
+        for average, current in self._copied:
+            average.copy_(current)
 
     @torch.no_grad()
     def copy_to_model(self) -> None:
@@ -61,11 +76,11 @@ class EMA:
     def applied(self):
         """Inside the block the model has the averaged weights; afterwards its own, bit for bit."""
         own = {name: tensor.detach().clone() for name, tensor in self.current.items()}
-        self.copy_to_model()
         try:
+            self.copy_to_model()
             yield
         finally:
-            with torch.no_grad():
+            with uninterrupted(), torch.no_grad():
                 for name, tensor in self.current.items():
                     tensor.copy_(own[name])
 

@@ -9,28 +9,33 @@ import inspect
 import math
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from itertools import islice
+from numbers import Real
 from typing import Any
 
+import numpy as np
 import torch
 from accelerate import Accelerator, PartialState
 from accelerate.utils import parse_flag_from_env
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from lib.checks import check_count
+from lib.checks import check_count, described
 from lib.training.arguments import check_checkpoint, check_device_takes, check_model_and_data, check_numbers
-from lib.training.checkpoint import CheckpointError, fingerprint, load_training, save_training
+from lib.training.checkpoint import CheckpointError, load_training, save_training
 from lib.training.devices import check_device, computes_in_bf16, warn_of_one_process
 from lib.training.ema import EMA
 from lib.training.finite import check_weights, finite_tensors, means
 from lib.training.history import History, Progress
+from lib.training.identity import fingerprint
+from lib.training.interruption import uninterrupted
 from lib.training.randomness import random_states, seeded, set_random_states
 from lib.training.schedule import WARMUP, rate_at
 
 RECORDS = 200  # about as many points as a curve needs
 LONGEST_WINDOW = 50  # steps between two looks at the losses, each of which waits for the device
+RESERVED = ("step", "images", "lr")  # what a record holds besides
 STRIDE = 0x9E3779B9  # between the seeds of two processes; torch's generator on the CPU takes 32 bits of a seed
 
 
@@ -64,7 +69,8 @@ def fit(
     number of threads is the same: sums over several threads are rounded in another order.
 
     An interruption (Ctrl-C, the notebook's stop button) ends the training early: the model is left as at the end, the
-    history so far is returned, `stopped` is set in it, and a line says so. Of several processes each raises it.
+    history so far is returned, `stopped` is set in it, and a line says so. While this is done a second interruption is
+    not heard. Of several processes each raises it.
 
     Args:
         model: the module to train.
@@ -105,6 +111,9 @@ def fit(
     check_model_and_data(model, loss, data, batch_size, seed, every, evaluate, show)
     check_numbers(lr, weight_decay, schedule, warmup, ema, clip, precision)
     check_checkpoint(checkpoint, settings, may_differ)
+    images, batch_size, every, seed = map(int, (images, batch_size, every, seed))  # of numpy's numbers those of Python
+    lr, weight_decay, warmup = map(float, (lr, weight_decay, warmup))
+    ema, clip = (None if value is None else float(value) for value in (ema, clip))
     accelerator = Accelerator(cpu=_on_cpu(), mixed_precision="no")  # precision: chosen below, for this call alone
     device, processes, rank = accelerator.device, accelerator.num_processes, accelerator.process_index
     if batch_size % processes:
@@ -112,6 +121,11 @@ def fit(
     check_device_takes(device, model, data)
     warn_of_one_process(processes)
     bf16 = precision == "bf16" or (precision == "auto" and computes_in_bf16(device))
+    steps = math.ceil(images / batch_size)
+    window = max(1, min(steps // RECORDS, LONGEST_WINDOW))
+    told = _asks_for_progress(loss, data)
+    data = tuple(tensor.to(device) for tensor in data)
+    step_loss = accelerator.prepare(_Loss(model, loss, device.type, bf16))
     identity: dict[str, Any] = {}
     if checkpoint is not None:
         identity = {
@@ -120,19 +134,15 @@ def fit(
             "precision": "bf16" if bf16 else "no", "processes": processes, "device": device.type,
             **fingerprint(model, data), **{f"settings.{name}": value for name, value in (settings or {}).items()},
         }  # fmt: skip
-
-    steps = math.ceil(images / batch_size)
-    window = max(1, min(steps // RECORDS, LONGEST_WINDOW))
-    told = _asks_for_progress(loss, data)
-    data = tuple(tensor.to(device) for tensor in data)
-    step_loss = accelerator.prepare(_Loss(model, loss, device.type, bf16))
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = _adamw(parameters, lr, weight_decay, device)
     average = EMA(model, ema) if ema is not None else None
     history, losses, start = History(), [], 0
-    with seeded((seed + rank * STRIDE) % (1 << 32), device):
+    with ExitStack() as ending, seeded((seed + rank * STRIDE) % (1 << 32), device):
         if checkpoint is not None and os.path.exists(checkpoint):
-            start, history.records = _resume(checkpoint, model, optimizer, average, identity, may_differ, accelerator)
+            start, history.records = _resume(
+                checkpoint, model, optimizer, average, identity, steps, may_differ, accelerator
+            )
         names = finite_tensors(model)
         model.train()
         order = islice(batches(len(data[0]), batch_size, seed, device), start, steps)
@@ -142,9 +152,13 @@ def fit(
                     further = {"progress": (step - 1) / max(steps - 1, 1)} if told else {}
                     batch = (tensor.index_select(0, chosen[rank::processes]) for tensor in data)
                     values = step_loss(*batch, **further)
-                    accelerator.backward(values["loss"])
+                    values["loss"].backward()
+                    if all(parameter.grad is None for parameter in parameters):
+                        raise ValueError(
+                            "loss must depend on the parameters of the model, got one that depends on none"
+                        )
                     if clip is not None:
-                        accelerator.clip_grad_norm_(parameters, clip)
+                        nn.utils.clip_grad_norm_(parameters, clip)
                     rate = rate_at(step, steps, lr, schedule, warmup)
                     for group in optimizer.param_groups:
                         group["lr"] = rate
@@ -176,14 +190,16 @@ def fit(
                 if processes > 1:  # the others may wait for this one, and cannot know
                     raise
                 history.stopped = True
-                optimizer.zero_grad()
+            ending.enter_context(uninterrupted())  # a second Ctrl-C would leave half an average
+            optimizer.zero_grad()
+            if history.stopped:
                 done = (history.records[-1]["step"] if history.records else 0) + len(losses)
                 if losses:
                     _record(history, losses, done, batch_size, optimizer.param_groups[0]["lr"], accelerator)
                 check_weights(model, average, names, done, batch_size, accelerator)
-    if average:
-        average.copy_to_model()
-    model.eval()
+            if average:
+                average.copy_to_model()
+            model.eval()
     if history.stopped:
         tqdm.write(f"stopped after {done * batch_size:,} of {steps * batch_size:,} images")
     return history
@@ -244,6 +260,12 @@ class _Loss(nn.Module):
             if not isinstance(value, Tensor) or value.dim():
                 got = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
                 raise ValueError(f"loss must return scalar tensors, got {got} as {name!r}")
+            if value.is_complex():
+                raise ValueError(f"loss must return real numbers, got {value.dtype} as {name!r}")
+            if not isinstance(name, str) or name in RESERVED:
+                raise ValueError(f"loss must use names other than {', '.join(RESERVED)}, got {name!r}")
+        if not values["loss"].requires_grad:
+            raise ValueError("loss must depend on the parameters of the model, got one without a gradient")
         return values
 
 
@@ -292,9 +314,20 @@ def _numbers(values: dict | None, record: dict) -> dict[str, float]:
         return {}
     if not isinstance(values, dict):
         raise ValueError(f"evaluate must return a dict of numbers or None, got {type(values).__name__}")
-    if taken := sorted(values.keys() & record.keys()):
+    if taken := sorted(map(str, values.keys() & record.keys())):
         raise ValueError(f"evaluate must use names that the losses do not, got {taken}")
-    return {name: float(value) for name, value in values.items()}
+    return {name: _number(name, value) for name, value in values.items()}
+
+
+def _number(name: str, value: object) -> float:
+    """`value` as a plain number: a real one, or a tensor or an array of one."""
+    try:
+        number = value.item() if isinstance(value, Tensor | np.ndarray | np.generic) else value
+    except (RuntimeError, ValueError):  # torch's and numpy's word for more than one
+        number = None
+    if not isinstance(name, str) or not isinstance(number, Real):
+        raise ValueError(f"evaluate must return numbers by name, got {described(value)} as {name!r}")
+    return float(number)
 
 
 def _gathered_states(accelerator: Accelerator) -> dict[str, Tensor]:
@@ -303,10 +336,10 @@ def _gathered_states(accelerator: Accelerator) -> dict[str, Tensor]:
     return {name: accelerator.gather(state.to(accelerator.device)[None]).cpu() for name, state in states.items()}
 
 
-def _resume(checkpoint, model, optimizer, average, identity, may_differ, accelerator) -> tuple[int, list[dict]]:
+def _resume(checkpoint, model, optimizer, average, identity, steps, may_differ, accelerator) -> tuple[int, list[dict]]:
     """Puts everything back as the checkpoint holds it; returns the step and the records."""
     now = _gathered_states(accelerator)
-    step, records, states = load_training(checkpoint, model, optimizer, average, now, identity, may_differ)
+    step, records, states = load_training(checkpoint, model, optimizer, average, now, identity, steps, may_differ)
     own = {name: rows[accelerator.process_index].clone() for name, rows in states.items()}  # torch reads past a view
     try:
         set_random_states(own, accelerator.device)

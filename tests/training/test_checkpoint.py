@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -192,14 +193,17 @@ def test_another_device_and_precision_are_allowed_by_name(finished):
     assert len(again(may_differ=("device", "precision")).records) == 8
 
 
-@pytest.mark.parametrize("place", ["/proc/nowhere/c.safetensors", "file/c.safetensors", "folder"])
+@pytest.mark.parametrize("place", [
+    "/proc/nowhere/c.safetensors", "file/c.safetensors", "folder", "x" * 252, "x" * 300, "x\0", "taken",
+])  # fmt: skip
 def test_a_place_that_cannot_be_written_is_found_before_the_first_step(place, tmp_path):
     (tmp_path / "file").write_text("")
     (tmp_path / "folder").mkdir()
+    (tmp_path / "taken.tmp").mkdir()
     path = tmp_path / place
-    with pytest.raises(CheckpointError, match=f"^checkpoint {path} cannot be written"):
+    with pytest.raises(CheckpointError, match=f"^checkpoint {re.escape(str(path))} cannot be written"):
         fit(nn.Linear(2, 1), stop_after(0), torch.rand(8, 2), images=8, batch_size=8, checkpoint=path, show=False)
-    with pytest.raises(CheckpointError, match=f"^{path} cannot be written"):
+    with pytest.raises(CheckpointError, match=f"^{re.escape(str(path))} cannot be written"):
         write(path, {}, {})
     for wrong in (3, "", object()):
         with pytest.raises(ValueError, match=r"^checkpoint must be the path of a file or None"):
@@ -220,13 +224,34 @@ def without(tensors, name):
     return {key: tensor for key, tensor in tensors.items() if key != name}
 
 
+CHANGES = (
+    {"step": "8"}, {"step": 10**13}, {"step": 9}, {"step": 7}, {"step": -1}, {"step": 0}, {"step": True}, {"step": 8.0},
+    {"step": None}, {"records": [1]}, {"records": []}, {"records": {}}, {"records": None}, {"records": [{}]},
+    {"settings": []}, {"settings": {}}, {"settings": {"device": []}}, {"tensors": None},
+)  # fmt: skip
+
+
+def test_a_step_beyond_the_last_is_refused_at_once(finished):
+    path, again = finished
+    tensors, metadata = read(path)
+    content = json.loads(metadata["training"])
+    content["records"][-1]["step"] = content["step"] = 10**13
+    write(path, tensors, metadata | {"training": json.dumps(content)})
+    with pytest.raises(CheckpointError, match=f"^{path} is damaged: it stands at step 10000000000000 of 8"):
+        again()
+
+
 def test_a_record_that_is_damaged_is_refused(finished):
     path, again = finished
     tensors, metadata = read(path)
     content = json.loads(metadata["training"])
     broken = [None, "{", "[]", "3", json.dumps(content)[:-9]]
-    broken += [json.dumps(content | change) for change in ({"step": "8"}, {"records": [1]}, {"settings": []})]
+    broken += [json.dumps(content | change) for change in CHANGES]
     broken += [json.dumps({key: content[key] for key in content if key != name}) for name in content]
+    *first, last = content["records"]
+    broken += [json.dumps(content | {"records": [*first, {k: v for k, v in last.items() if k != n}]}) for n in last]
+    broken += [json.dumps(content | {"records": [*first, last | {name: "1"}]}) for name in last]
+    broken += ["[" * 100_000, json.dumps(content | {"step": 8, "records": [last, *first]})]
     for record in broken:
         write(path, tensors, {"format": metadata["format"], **({} if record is None else {"training": record})})
         with pytest.raises(CheckpointError, match=f"^{path} is damaged: "):

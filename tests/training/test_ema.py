@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 from hypothesis import given
@@ -92,3 +94,43 @@ def test_state_goes_on_exactly():
 def test_refuses_a_decay_outside_its_range(decay):
     with pytest.raises(ValueError, match=r"decay must be a number in \[0, 1\), got"):
         EMA(nn.Linear(1, 1), decay)
+
+
+def test_infinite_numbers_are_copied_and_make_no_others():
+    net = nn.Linear(2, 1)
+    net.register_buffer("mask", torch.tensor([[0.0, -math.inf], [math.inf, 1.0]]))
+    average = EMA(net, 0.9)
+    mask = net.mask.clone()
+    for _ in range(5):
+        average.update()
+    assert average.average["mask"].equal(mask)
+    net.mask += torch.tensor([[1.0, 0.0], [0.0, 0.0]])
+    net.mask[0, 1] = 3
+    average.update()
+    assert average.average["mask"][0, 1] == 3 and 0 < average.average["mask"][0, 0] < 1
+    with average.applied():
+        assert net.mask[1].equal(mask[1])
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_the_average_of_a_model_in_16_bits_does_not_stand_still(dtype):
+    """In bfloat16 a step of (1.25 - 1) / 1000 would be rounded away, for ever."""
+    net = nn.Linear(2, 1).to(dtype)
+    with torch.no_grad():
+        net.weight.fill_(1)
+        average = EMA(net, 0.999)
+        net.weight.fill_(1.25)
+    wide = EMA(nn.Linear(2, 1), 0.999)
+    with torch.no_grad():
+        wide.average["weight"].fill_(1)
+        wide.current["weight"].fill_(1.25)
+    average.step = wide.step = 10_000
+    for _ in range(1000):
+        average.update()
+        wide.update()
+    assert average.state_dict()["weight"].dtype == torch.float32
+    assert average.state_dict()["weight"].allclose(wide.state_dict()["weight"])
+    with average.applied():
+        assert net.weight.dtype == dtype and net.weight.equal(wide.state_dict()["weight"].to(dtype))
+    average.copy_to_model()
+    assert net.weight.dtype == dtype and (net.weight > 1.1).all() and (net.weight < 1.25).all()

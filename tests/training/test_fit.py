@@ -1,6 +1,7 @@
 import importlib
 import math
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -225,6 +226,63 @@ def test_a_loss_without_a_scalar_named_loss_is_refused():
     ):
         with pytest.raises(ValueError, match=message):
             fit(model, lambda model, x, result=result: result, x, images=8, batch_size=8, show=False)
+
+
+def test_a_loss_that_teaches_the_model_nothing_is_refused_before_the_step():
+    x, elsewhere = torch.rand(8, 2), torch.ones((), requires_grad=True)
+    for loss, message in (
+        (lambda model, x: squares(model, x).detach(), "got one without a gradient"),
+        (lambda model, x: torch.tensor(1.0), "got one without a gradient"),
+        (lambda model, x: torch.tensor(1), "got one without a gradient"),
+        (lambda model, x: 2 * elsewhere, "got one that depends on none"),
+    ):
+        model = nn.Linear(2, 1)
+        before = weights(model)
+        with pytest.raises(ValueError, match=f"^loss must depend on the parameters of the model, {message}"):
+            fit(model, loss, x, images=8, batch_size=8, weight_decay=0.1, show=False)
+        assert same(weights(model), before)
+    with pytest.raises(ValueError, match=r"^loss must return real numbers, got torch\.complex64 as 'loss'"):
+        fit(model, lambda model, x: squares(model, x) * 1j, x, images=8, batch_size=8, show=False)
+
+
+@pytest.mark.parametrize("name", ["step", "images", "lr", 1])
+def test_names_of_a_record_are_not_overwritten(name):
+    settings = {"images": 8, "batch_size": 8, "show": False}
+    with pytest.raises(ValueError, match=rf"^loss must use names other than step, images, lr, got {name!r}"):
+        fit(nn.Linear(2, 1), lambda m, x: {"loss": squares(m, x), name: squares(m, x)}, torch.rand(8, 2), **settings)
+    with pytest.raises(ValueError, match=r"^evaluate must (use names that the losses do not|return numbers by name)"):
+        fit(nn.Linear(2, 1), squares, torch.rand(8, 2), evaluate=lambda model: {name: 1.0}, **settings)
+
+
+@pytest.mark.parametrize("value", [None, "0.5", torch.zeros(2), np.zeros(2), torch.ones(()) * 1j, [1.0]])
+def test_an_evaluation_that_holds_no_number_is_named(value):
+    with pytest.raises(ValueError, match=r"^evaluate must return numbers by name, got .* as 'score'"):
+        fit(
+            nn.Linear(2, 1), squares, torch.rand(8, 2), images=8, batch_size=8, evaluate=lambda model: {"score": value},
+            show=False,
+        )  # fmt: skip
+
+
+def test_numbers_of_numpy_and_of_single_elements_are_numbers(tmp_path):
+    given = {
+        "images": np.int64(64), "batch_size": np.int32(8), "seed": np.uint8(3), "every": np.int16(16),
+        "lr": np.float32(0.125), "weight_decay": np.float16(0.5), "warmup": np.float32(0.25), "ema": np.float64(0.5),
+        "clip": np.float32(2),
+    }  # fmt: skip
+    models = nn.Linear(2, 1), nn.Linear(2, 1)
+    models[1].load_state_dict(models[0].state_dict())
+    courses = [
+        fit(
+            model, squares, torch.arange(32.0).view(16, 2), checkpoint=tmp_path / f"{number}", show=False,
+            evaluate=lambda model: {"a": np.float32(1), "b": torch.ones(1), "c": np.ones(()), "d": math.nan},
+            **{name: value if number == 0 else value.item() for name, value in given.items()},
+        ).records
+        for number, model in enumerate(models)
+    ]  # fmt: skip
+    assert repr(courses[0]) == repr(courses[1]) and len(courses[0]) == 8
+    assert same(weights(models[0]), weights(models[1]))
+    with pytest.raises(ValueError, match=r"^settings must be a dict of what JSON can hold"):
+        fit(models[0], squares, torch.rand(8, 2), images=8, batch_size=8, settings={"beta": np.int64(3)}, show=False)
 
 
 def test_an_evaluation_that_returns_no_numbers_of_its_own_is_refused():

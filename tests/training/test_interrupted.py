@@ -1,14 +1,18 @@
 """What the stop button leaves, and what a loss is told of the way so far."""
 
 import functools
+import importlib
+import os
 import random
+import signal
+import threading
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from lib.training import digit_classifier, fit
+from lib.training import EMA, digit_classifier, fit
 from lib.training.classifier import train
 
 SETTINGS = {"images": 320, "batch_size": 16, "every": 80, "precision": "no", "show": False}
@@ -163,3 +167,93 @@ def test_the_callers_random_numbers_of_numpy_and_python_go_on_untouched():
     start()
     fit(linear(), squares, X, evaluate=lambda model: draws() and None, **SETTINGS)
     assert draws()[1:] == expected
+
+
+def interrupt(*arguments, **options):
+    signal.raise_signal(signal.SIGINT)
+
+
+@pytest.mark.parametrize("place, stopped", [
+    ("EMA.copy_to_model", True), ("check_weights", True), ("_record", True), ("Progress.__exit__", True),
+    ("EMA.copy_to_model", False), ("Progress.__exit__", False),
+])  # fmt: skip
+def test_a_second_interruption_is_not_heard_while_the_first_is_dealt_with(place, stopped, monkeypatch):
+    """Nor one that comes when training is done: the average is whole in the model, and the history is returned."""
+    ended = linear()
+    images = 80 if stopped else 320
+    settings = {**SETTINGS, "schedule": "constant", "warmup": 0, "ema": 0.9}
+    expected = fit(ended, squares, X, **{**settings, "images": images})
+    module = importlib.import_module("lib.training.fit")
+    *owner, name = place.split(".")
+    owner = getattr(module, *owner) if owner else module
+    real, finishing = getattr(owner, name), []
+
+    def disturbed(*arguments, **options):
+        if finishing:
+            interrupt()
+        result = real(*arguments, **options)
+        if finishing:
+            interrupt()
+        return result
+
+    def loss(model, x):
+        if stopped and len(seen) == 5:
+            finishing.append(1)
+            raise KeyboardInterrupt
+        seen.append(1)
+        if len(seen) == 20:
+            finishing.append(1)
+        return squares(model, x)
+
+    seen, model = [], linear()
+    monkeypatch.setattr(owner, name, disturbed)
+    history = fit(model, loss, X, **settings)
+    assert history.records == expected.records and history.stopped is stopped and not model.training
+    assert model[0].weight.equal(ended[0].weight) and model[0].bias.equal(ended[0].bias)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_an_interruption_while_a_checkpoint_is_written_leaves_the_last_one_whole(monkeypatch, tmp_path):
+    def fsync(file):
+        calls.append(1)
+        if len(calls) == 2:
+            interrupt()
+
+    path, calls, model, ended = tmp_path / "c", [], linear(), linear()
+    monkeypatch.setattr(os, "fsync", fsync)
+    settings = {**SETTINGS, "schedule": "constant", "warmup": 0, "ema": 0.9}
+    history = fit(model, squares, X, checkpoint=path, **settings)
+    expected = fit(ended, squares, X, **{**settings, "images": 160})
+    assert history.stopped and history.records == expected.records and model[0].weight.equal(ended[0].weight)
+    straight, resumed = linear(), linear()
+    expected = fit(straight, squares, X, **settings)
+    assert fit(resumed, squares, X, checkpoint=path, **settings).records == expected.records
+    assert resumed[0].weight.equal(straight[0].weight)
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_an_average_that_is_applied_is_taken_out_again_whenever_the_interruption_comes(moment, monkeypatch):
+    model = linear()
+    average = EMA(model, 0.9)
+    with torch.no_grad():
+        model[0].weight += 1
+    own, real = model[0].weight.detach().clone(), EMA.copy_to_model
+
+    def copy(self):
+        if moment == "after":
+            real(self)
+        interrupt()
+
+    monkeypatch.setattr(EMA, "copy_to_model", copy)
+    with pytest.raises(KeyboardInterrupt), average.applied():
+        pass
+    assert model[0].weight.equal(own)
+
+
+def test_outside_the_main_thread_nothing_is_changed():
+    found = []
+    thread = threading.Thread(target=lambda: found.append(fit(linear(), squares, X, ema=0.9, **SETTINGS)))
+    thread.start()
+    thread.join()
+    assert len(found[0].records) == 20
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
