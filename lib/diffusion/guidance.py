@@ -38,6 +38,7 @@ from lib.diffusion.unet import (
     check_time_channels,
     check_widths,
     timestep_embedding,
+    unshuffled,
 )
 
 Conditional = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -235,7 +236,7 @@ class EncoderUNet(nn.Module):
             wanted, got = ", ".join(map(str, self.shape)), f"{tuple(xt.shape)} and {tuple(t.shape)}"
             raise ValueError(f"xt and t must be (B, {wanted}) and (B,), got {got}")
         temb = self.time(timestep_embedding(t, self.ch).to(self.head.weight.dtype))
-        h, maps = self.conv_in(F.pixel_unshuffle(xt, self.patch)), []
+        h, maps = self.conv_in(unshuffled(xt, self.patch)), []
         for level, block in enumerate(self.blocks):
             h = block(h if level == 0 else self.smaller[level - 1](h), temb)
             maps.append(h)
