@@ -31,7 +31,12 @@ def adm_timestep_embedding(t: Tensor, dim: int) -> Tensor:
 
     The frequencies fall from 1 towards 1/10000 and stop one step before it; `unet`'s reach it, and its sines come
     first. Where `dim` is odd, a 0 stands at the end.
+
+    Raises `ValueError` for what is no times (B,), and a `dim` below 2.
     """
+    check_count(2, dim=dim)
+    if not isinstance(t, Tensor) or t.ndim != 1 or t.dtype == torch.bool or t.is_complex():
+        raise ValueError(f"t must be times (B,), got {described(t)}")
     half = dim // 2
     steps = torch.arange(half, device=t.device, dtype=torch.float32)
     angles = t.float()[:, None] * torch.exp(-math.log(10000) * steps / half)
@@ -54,6 +59,7 @@ class GroupNorm32(nn.GroupNorm):
     """Group normalisation with 32 groups, in float32 or wider whatever the maps (B, C, ...) are in."""
 
     def __init__(self, channels: int):
+        check_count(channels=channels)
         if channels % 32:
             raise ValueError(f"channels must be a multiple of 32 for group normalisation, got {channels}")
         super().__init__(32, channels, eps=1e-5)
@@ -104,6 +110,8 @@ class ResBlock(nn.Module):
         self, in_channels: int, out_channels: int, emb_channels: int, dropout: float, resample: nn.Module | None = None
     ):
         super().__init__()
+        check_count(in_channels=in_channels, out_channels=out_channels, emb_channels=emb_channels)
+        check_number(0, 1, dropout=dropout)
         self.in_layers = nn.Sequential(GroupNorm32(in_channels), nn.SiLU(), convolution(in_channels, out_channels))
         self.resample = nn.Identity() if resample is None else resample
         self.emb_layers = nn.Sequential(nn.SiLU(), nn.Linear(emb_channels, 2 * out_channels))
@@ -138,8 +146,13 @@ def split_heads(qkv: Tensor, num_heads: int, new_order: bool) -> tuple[Tensor, .
     """Queries, keys and values, each (B, num_heads, N, d), of tokens (B, N, 3 num_heads d).
 
     In the new order the queries of all heads come first, then all keys, then all values; in the old, the releases'
-    "legacy", queries, keys and values of the first head, then those of the second.
+    "legacy", queries, keys and values of the first head, then those of the second. Raises `ValueError` for tokens whose
+    numbers cannot be shared among the heads.
     """
+    check_count(num_heads=num_heads)
+    check_flags(new_order=new_order)
+    if check_floats("qkv", qkv).ndim != 3 or not qkv.shape[2] or qkv.shape[2] % (3 * num_heads):
+        raise ValueError(f"qkv must be (B, N, 3 num_heads d) for {num_heads} heads, got {tuple(qkv.shape)}")
     if new_order:
         return qkv.unflatten(2, (3, num_heads, -1)).permute(2, 0, 3, 1, 4).unbind()
     return qkv.unflatten(2, (num_heads, 3, -1)).permute(3, 0, 2, 1, 4).unbind()
@@ -148,8 +161,14 @@ def split_heads(qkv: Tensor, num_heads: int, new_order: bool) -> tuple[Tensor, .
 def qkv_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     r"""$\mathrm{softmax}(q k^\top/\sqrt d)\,v$ of every head, joined again: (B, N, heads d).
 
-    Queries (B, heads, N, d) read keys and values (B, heads, M, d).
+    Queries (B, heads, N, d) read keys and values (B, heads, M, d); other shapes raise `ValueError`.
     """
+    for name, given in (("q", q), ("k", k), ("v", v)):
+        if check_floats(name, given).ndim != 4:
+            raise ValueError(f"{name} must be (B, heads, tokens, d), got {tuple(given.shape)}")
+    if k.shape != v.shape or k.shape[:2] != q.shape[:2] or k.shape[3] != q.shape[3]:
+        got = f"{tuple(q.shape)}, {tuple(k.shape)} and {tuple(v.shape)}"
+        raise ValueError(f"q, k and v must be (B, heads, N, d) and twice (B, heads, M, d), got {got}")
     return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
 
 
@@ -165,6 +184,9 @@ class AttentionBlock(nn.Module):
 
     def __init__(self, channels: int, num_heads: int, num_head_channels: int | None, new_order: bool):
         super().__init__()
+        check_count(channels=channels, num_heads=num_heads)
+        check_count(num_head_channels=1 if num_head_channels is None else num_head_channels)
+        check_flags(new_order=new_order)
         self.num_heads = num_heads if num_head_channels is None else channels // num_head_channels
         if channels % (num_head_channels or num_heads):
             what = f"num_heads={num_heads} and num_head_channels={num_head_channels}"
@@ -192,17 +214,25 @@ class AttentionPool2d(nn.Module):
         channels: of the map.
         num_head_channels: channels of a head; it must divide `channels`.
         outputs: length of the vectors.
+
+    Raises:
+        ValueError: for an argument out of range, heads that do not share the channels, and maps of another shape.
     """
 
     def __init__(self, size: int, channels: int, num_head_channels: int, outputs: int):
         super().__init__()
-        self.num_heads = channels // num_head_channels
+        check_count(size=size, channels=channels, num_head_channels=num_head_channels, outputs=outputs)
+        if channels % num_head_channels:
+            raise ValueError(f"num_head_channels must divide the {channels} channels, got {num_head_channels}")
+        self.shape, self.num_heads = (channels, size, size), channels // num_head_channels
         self.positional_embedding = nn.Parameter(torch.randn(channels, size**2 + 1) / math.sqrt(channels))
         self.qkv_proj = nn.Conv1d(channels, 3 * channels, kernel_size=1)
         self.c_proj = nn.Conv1d(channels, outputs, kernel_size=1)
 
     def forward(self, x: Tensor) -> Tensor:
         """Vectors (B, outputs) of maps (B, channels, size, size)."""
+        if check_floats("x", x).shape[1:] != self.shape:
+            raise ValueError(f"x must be (B, {', '.join(map(str, self.shape))}), got {tuple(x.shape)}")
         pixels = x.flatten(2).transpose(1, 2)
         tokens = torch.cat([pixels.mean(1, keepdim=True), pixels], dim=1) + self.positional_embedding.T.to(x.dtype)
         q, k, v = split_heads(each_pixel(self.qkv_proj, tokens), self.num_heads, new_order=True)

@@ -15,15 +15,15 @@ from torch import Tensor
 from lib.checks import (
     check_count,
     check_finite,
+    check_flags,
     check_floats,
     check_integers,
     check_number,
-    check_shape,
     described,
     readable,
     upcast,
 )
-from lib.diffusion.denoiser import Denoiser, Model, Prediction, check_eval
+from lib.diffusion.denoiser import Denoiser, Model, Prediction, check_eval, check_walk
 from lib.diffusion.process import GaussianDiffusion, check_process, gaussian, noise_like, shaped
 from lib.diffusion.schedule import times as times
 
@@ -55,9 +55,11 @@ def ddim_step(
         $x_s$ and the predicted image, both shaped as `xt`.
 
     Raises:
-        ValueError: for a wrong shape, a time outside the schedule, `before` not below `t`, or `eta` not in [0, 1].
+        ValueError: for a wrong shape, a time outside the schedule, `before` not below `t`, `eta` not in [0, 1], or
+            a flag that is not True or False.
     """
     check_number(0, 1, eta=eta)
+    check_flags(clip=clip, eps_of_clipped=eps_of_clipped)
     check_process(process)
     t = process.check_times(t, check_floats("xt", xt))
     before = check_integers("before", before, -1)
@@ -134,14 +136,12 @@ def trajectory(
         spacing: which times are visited, as in `schedule.times`.
 
     Raises:
-        ValueError: for an unknown option, `steps` not in 1 ... T, `eta` not in [0, 1], a `start` of another shape, or
-            a network in training mode.
+        ValueError: for an unknown option, `steps` not in 1 ... T, `eta` not in [0, 1], a `start` of another shape,
+            what is no generator, or a network in training mode, also one that the model asks.
     """
     check_number(0, 1, eta=eta)
-    check_process(process)
-    check_shape(shape)
+    check_walk(model, process, shape, generator)
     check_count(1, process.T, steps=steps)
-    check_eval(model)
     denoiser = Denoiser(model, process, target, variance, clip)
     visited, device = times(process.T, steps, spacing), process.betas.device
     x = gaussian(shape, generator, device) if start is None else check_start(start, shape)
@@ -230,9 +230,13 @@ def slerp(a: Tensor, b: Tensor, share: float) -> Tensor:
     (Shoemake, "Animating rotation with quaternion curves", SIGGRAPH 1985). Two of one length keep it all the way.
     Where they are parallel, the way is straight.
 
-    Raises `ValueError` where the shapes differ or `share` is not finite.
+    Raises `ValueError` where the shapes differ, there is nothing in a noise, or a number is not finite.
     """
     check_floats("b", b, like=check_floats("a", a))
+    if a.ndim < 2 or 0 in a.shape[1:]:
+        raise ValueError(f"a and b must be (B, ...), got {tuple(a.shape)}")
+    check_finite("a", a)
+    check_finite("b", b)
     check_number(share=share)
     cosine = torch.nn.functional.cosine_similarity(a.flatten(1), b.flatten(1)).clamp(-1, 1)
     angle = shaped(cosine.acos(), a)

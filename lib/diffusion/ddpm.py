@@ -14,8 +14,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from lib.checks import check_count, check_finite, check_floats, check_option, check_shape
-from lib.diffusion.denoiser import TARGETS, Denoiser, Model, check_eval, model_output
+from lib.checks import check_count, check_finite, check_floats, check_option, upcast
+from lib.diffusion.denoiser import TARGETS, Denoiser, Model, check_eval, check_walk, model_output
 from lib.diffusion.process import GaussianDiffusion, check_process, gaussian, noise_like, shaped
 from lib.diffusion.schedule import times
 
@@ -105,8 +105,10 @@ def p_sample(
 ) -> tuple[Tensor, Tensor]:
     r"""One step of Algorithm 2: a draw from $p_\theta(x_{t-1} \mid x_t)$ and $\hat x_0$, both shaped as `xt`.
 
-    `noise` is $z$, shaped as `xt`, drawn where None. At the last step, `t = 0`, none is added.
+    `noise` is $z$, shaped as `xt`, drawn where None. At the last step, `t = 0`, none is added. Raises `ValueError` as
+    `trajectory` does.
     """
+    check_eval(model)
     noise = noise_like(check_floats("xt", xt), noise)
     mean, log_variance, x0 = p_mean_variance(model, process, xt, t, target, variance, clip)
     sigma = (0.5 * log_variance).exp() * (shaped(t, xt) > 0)
@@ -137,12 +139,10 @@ def trajectory(
         spacing: which times those are, as in `schedule.times`.
 
     Raises:
-        ValueError: for an unknown option, `steps` not in 1 ... T, or a network in training mode: its dropout would
-            spoil the samples.
+        ValueError: for an unknown option, `steps` not in 1 ... T, what is no generator, or a network in training mode,
+            also one that the model asks: its dropout would spoil the samples.
     """
-    check_process(process)
-    check_shape(shape)
-    check_eval(model)
+    check_walk(model, process, shape, generator)
     steps = process.T if steps is None else steps
     check_count(1, process.T, steps=steps)
     visited, device = times(process.T, steps, spacing), process.betas.device
@@ -179,15 +179,20 @@ def vlb_terms(
     Each expectation over $x_t$ is one draw, with the same `noise` for all times.
 
     Args:
-        x0: images (B, ...) in [-1, 1] of 256 grey values.
+        x0: images (B, ...) in [-1, 1] of 256 grey values. Those of 16 bits are taken in float32.
 
     Returns:
         "terms" (B, T), term `t` being the cost of going from $x_t$ one step back (so `t = 0` holds $L_0$), "prior"
         (B,), which is $L_T$, and "total" (B,).
+
+    Raises:
+        ValueError: as `trajectory` does, and for a pixel outside [-1, 1].
     """
     check_process(process)
+    check_eval(model)
     check_finite("x0", check_floats("x0", x0), -1, 1)
-    noise, terms = noise_like(x0, noise), []
+    x0, terms = upcast(x0), []
+    noise = noise_like(x0, noise)
     for step in range(process.T):
         t = torch.full((len(x0),), step, device=x0.device)
         xt = process.q_sample(x0, t, noise)
@@ -213,7 +218,7 @@ def vlb_term(
 def prior_term(process: GaussianDiffusion, x0: Tensor) -> Tensor:
     r"""$L_T = \mathrm{KL}(q(x_T \mid x_0) \Vert \mathcal N(0, I))$ in bits per dimension (B,), free of the model."""
     check_process(process)
-    check_floats("x0", x0)
+    x0 = upcast(check_floats("x0", x0))
     signal, spread = process.signal_and_spread(torch.full((len(x0),), process.T - 1, device=process.betas.device), x0)
     zero = torch.zeros_like(x0)
     return bits_per_dim(normal_kl(signal * x0, 2 * spread.log(), zero, zero))

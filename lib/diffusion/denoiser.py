@@ -6,17 +6,23 @@ section 3.2, for "eps" and "x0"; Salimans and Ho (arXiv:2202.00512), appendix D,
 """
 
 import functools
-from collections.abc import Callable
+import sysconfig
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from types import CodeType, FunctionType, MethodType
 
 import torch
 from torch import Tensor, nn
 
-from lib.checks import check_floats, check_option, described
+from lib.checks import check_flags, check_floats, check_generator, check_option, check_shape, described
 from lib.diffusion.process import GaussianDiffusion, check_process
 
 Model = Callable[[Tensor, Tensor], Tensor]
 TARGETS = ("eps", "x0", "v")
 VARIANCES = ("small", "large", "learned")
+# Functions that stand here know no network of a user's by name.
+LIBRARIES = (*map(sysconfig.get_path, ("stdlib", "purelib", "platlib")), str(Path(__file__).parents[1]))
 
 
 class Prediction:
@@ -65,7 +71,8 @@ class Denoiser:
         clip: keep the image in [-1, 1].
 
     Raises:
-        ValueError: for an unknown option, a model that cannot be called, and what is no process.
+        ValueError: for an unknown option, a `clip` that is not True or False, a model that cannot be called, and what
+            is no process.
     """
 
     def __init__(
@@ -78,15 +85,16 @@ class Denoiser:
     ):
         check_option("target", target, TARGETS)
         check_option("variance", variance, VARIANCES)
-        check_model(model)
+        check_flags(clip=clip)
         check_process(process)
-        self.model, self.process, self.target, self.variance, self.clip = model, process, target, variance, clip
+        self.model = casts_itself(in_own_type(model))
+        self.process, self.target, self.variance, self.clip = process, target, variance, clip
 
     def model_output(self, xt: Tensor, t: Tensor) -> tuple[Tensor, Tensor | None]:
         """What the model predicts for `xt`, shaped as it, and the $v$ of a learned variance, else None."""
         if self.variance != "learned":
             return model_output(self.model, xt, t), None
-        predicted, v = model_output(self.model, xt, t, parts=2).chunk(2, dim=1)
+        predicted, v = model_output(self.model, xt, t, variance="learned").chunk(2, dim=1)
         return predicted, v
 
     def __call__(self, xt: Tensor, t: Tensor) -> Prediction:
@@ -132,43 +140,116 @@ def learned_log_variance(v: Tensor, smallest: Tensor, largest: Tensor) -> Tensor
     return share * largest + (1 - share) * smallest
 
 
-def model_output(model: Callable[..., Tensor], xt: Tensor, t: Tensor, *condition, parts: int = 1) -> Tensor:
-    """What the model says of `xt`, as `call_model` gets it, with `parts` times its channels; else `ValueError`."""
+def model_output(model: Callable[..., Tensor], xt: Tensor, t: Tensor, *condition, variance: str = "small") -> Tensor:
+    """What the model says of `xt`, as `call_model` gets it, with twice its channels where the variance is learned.
+
+    Raises `ValueError` for an answer of another shape.
+    """
     out = call_model(model, xt, t, *condition)
-    wanted = xt.shape if parts == 1 else (xt.shape[0], parts * xt.shape[1], *xt.shape[2:])
+    wanted = xt.shape if variance != "learned" else (xt.shape[0], 2 * xt.shape[1], *xt.shape[2:])
     if out.shape != wanted:
         raise ValueError(f"the model's output must have the shape {tuple(wanted)}, got {tuple(out.shape)}")
     return out
 
 
-def call_model(model: Callable[..., Tensor], xt: Tensor, t: Tensor, *condition) -> Tensor:
-    """What the model says of `xt`, in the type of `xt`; a network is asked in the type of its own parameters.
+def call_model(model: Callable[..., Tensor], xt: Tensor, *told) -> Tensor:
+    """What the model, `told` times and more, says of `xt`, in the type of `xt`; a network is asked in its own type.
 
-    What is no network is asked as it is, and may answer in a wider type. Raises `ValueError` where the answer is no
-    floating-point tensor, as when the model forgets to return.
+    So is a function that asks networks of one type (`networks`). What asks none is asked as it is, and may answer in a
+    wider type. Raises `ValueError` where the answer is no floating-point tensor, as when the model forgets to return.
     """
+    return in_own_type(model)(xt, *told)
+
+
+def in_own_type(model: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """The model as `call_model` asks it; its type is looked up once."""
     check_model(model)
     inside = parameter_type(model)
-    out = check_floats("the model's output", model(xt if inside is None else xt.to(inside), t, *condition))
-    return out.to(torch.promote_types(out.dtype, xt.dtype) if inside is None else xt.dtype)
+
+    def ask(xt: Tensor, *told) -> Tensor:
+        out = check_floats("the model's output", model(xt if inside is None else xt.to(inside), *told))
+        return out.to(torch.promote_types(out.dtype, xt.dtype) if inside is None else xt.dtype)
+
+    return ask
 
 
-def parameter_type(model: Model) -> torch.dtype | None:
-    """Of the numbers in a network, also one behind `functools.partial` or a method of one; None for other models."""
-    while isinstance(model, functools.partial):
-        model = model.func
-    network = getattr(model, "__self__", model)
-    if not isinstance(network, nn.Module):
-        return None
-    for parameter in network.parameters():
-        if parameter.is_floating_point():
-            return parameter.dtype
-    return None
+def parameter_type(model: Callable) -> torch.dtype | None:
+    """Of the numbers in the networks behind a model, where it is one type; None otherwise, and for `casts_itself`."""
+    found = set()
+    for network in networks(model, casting=False):
+        numbers = (parameter.dtype for parameter in network.parameters() if parameter.is_floating_point())
+        found.add(next(numbers, None))
+    found.discard(None)
+    return found.pop() if len(found) == 1 else None
 
 
-def wraps(guided: Model, model: Callable) -> Model:
-    """`guided` itself, which carries `model` as what stands behind it, so that its mode can be seen."""
-    return functools.update_wrapper(guided, model, assigned=(), updated=())
+def casts_itself(model: Model) -> Model:
+    """Marks a model that asks the networks behind it in their own types and answers in that of the images."""
+    vars(model)["casts_itself"] = True
+    return model
+
+
+def networks(model: object, casting: bool = True) -> Iterator[nn.Module]:
+    """The networks that a callable asks: itself, or what `held` finds in it, at any depth; each once.
+
+    A module without parameters, as a process or a loss, is none, unless it is the model. With `casting=False` what
+    `casts_itself` hides what it asks.
+    """
+    waiting: list[object] = [model]
+    seen: dict[int, object] = {}  # the objects too: while they live, no other has their id
+    while waiting:
+        found = waiting.pop()
+        if id(found) in seen:
+            continue
+        seen[id(found)] = found
+        if not isinstance(found, nn.Module):
+            waiting += held(found) if casting or "casts_itself" not in getattr(found, "__dict__", ()) else []
+        elif found is model or next(found.parameters(), None) is not None:
+            yield found
+
+
+def held(value: object) -> list:
+    """What a collection, a partial, a method, a function or another callable may ask for its answer."""
+    if isinstance(value, list | tuple):
+        return list(value)
+    if isinstance(value, dict):
+        return list(value.values())
+    if isinstance(value, functools.partial):
+        return [value.func, value.args, value.keywords]
+    if isinstance(value, FunctionType):
+        return [] if torch.compiler.is_compiling() else named(value)
+    if isinstance(value, MethodType):
+        owner = value.__self__
+        return [owner] if isinstance(owner, nn.Module) else [value.__func__, *getattr(owner, "__dict__", {}).values()]
+    if callable(value) and hasattr(value, "__dict__") and not isinstance(value, type):
+        return [type(value).__call__, *vars(value).values()]
+    return []
+
+
+def named(function: FunctionType) -> list:
+    """What a function encloses, has as defaults or attributes (`__wrapped__`), and, in a user's code, its globals.
+
+    Of objects that it knows, also the attributes it names, as `trainer.network`.
+    """
+    code, known = function.__code__, [function.__defaults__, function.__kwdefaults__]
+    codes = [code, *(constant for constant in code.co_consts if isinstance(constant, CodeType))]  # comprehensions too
+    for cell in function.__closure__ or ():
+        with suppress(ValueError):  # not filled yet
+            known.append(cell.cell_contents)
+    names = {name for each in codes for name in each.co_names}
+    if not code.co_filename.startswith(LIBRARIES):
+        known += [function.__globals__[name] for name in names & function.__globals__.keys()]
+    owners = [vars(value) for value in known if hasattr(value, "__dict__")]
+    attributes = [owner[name] for owner in owners for name in names & owner.keys()]
+    return [*known, *attributes, *vars(function).values()]
+
+
+def shifted(out: Tensor, shift: Tensor, variance: str) -> Tensor:
+    """A model's answer with a `shift` of what it predicts; the $v$ of a learned variance behind that stays as it is."""
+    if variance != "learned":
+        return out + shift
+    predicted, v = out.chunk(2, dim=1)
+    return torch.cat([predicted + shift[:, : predicted.shape[1]], v], dim=1)
 
 
 def check_model(model: Callable, name: str = "model") -> None:
@@ -177,14 +258,16 @@ def check_model(model: Callable, name: str = "model") -> None:
         raise ValueError(f"{name} must be callable, got {described(model)}")
 
 
-def check_eval(model: Callable) -> None:
-    """Raises `ValueError` for a network in training mode, also behind wrappers: dropout would spoil the walk."""
-    check_model(model)
-    inside: object = model
-    while inside is not None:
-        if getattr(inside, "training", False):
-            raise ValueError("model must be in eval mode to sample, call model.eval() first")
-        if isinstance(inside, functools.partial):
-            inside = inside.func
-        else:
-            inside = getattr(inside, "__wrapped__", None) or getattr(inside, "__self__", None)
+def check_eval(model: Callable, name: str = "model") -> None:
+    """Raises `ValueError` where a part of a network that the model asks is in training mode: dropout would spoil it."""
+    check_model(model, name)
+    if any(part.training for network in networks(model) for part in network.modules()):
+        raise ValueError(f"{name} must be in eval mode to sample, call {name}.eval() first, on all networks it asks")
+
+
+def check_walk(model: Callable, process: GaussianDiffusion, shape: object, generator: torch.Generator | None) -> None:
+    """Raises `ValueError` for what no sampler can walk with."""
+    check_process(process)
+    check_shape(shape)
+    check_generator(generator)
+    check_eval(model)

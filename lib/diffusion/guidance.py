@@ -18,8 +18,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lib.checks import check_count, check_floats, check_integers, check_number, described
-from lib.diffusion.denoiser import Model, call_model, check_model, model_output, wraps
+from lib.checks import check_count, check_floats, check_integers, check_number, check_option, described
+from lib.diffusion.denoiser import (
+    VARIANCES,
+    Model,
+    call_model,
+    casts_itself,
+    check_model,
+    model_output,
+    parameter_type,
+    shifted,
+)
 from lib.diffusion.process import GaussianDiffusion, check_process, noise_like
 from lib.diffusion.unet import (
     ChannelNorm,
@@ -29,19 +38,23 @@ from lib.diffusion.unet import (
     check_time_channels,
     check_widths,
     timestep_embedding,
+    unshuffled,
 )
 
 Conditional = Callable[[Tensor, Tensor, Tensor], Tensor]
 Guide = Callable[[Tensor, Tensor], Tensor]
 
 
-def classifier_guided(model: Model, process: GaussianDiffusion, log_probability: Guide, scale: float = 1.0) -> Model:
+def classifier_guided(
+    model: Model, process: GaussianDiffusion, log_probability: Guide, scale: float = 1.0, variance: str = "small"
+) -> Model:
     r"""Algorithm 2's noise $\hat\epsilon = \epsilon - s\sqrt{1-\bar\alpha_t}\,\nabla_{x_t}\log p(y \mid x_t)$.
 
     Args:
         model: predicts the noise, (B, ...) and (B,) to (B, ...).
         log_probability: $\log p(y \mid x_t)$ of what is wanted, for images (B, ...) and times (B,): (B,).
         scale: $s$; 0 leaves the model as it is.
+        variance: "learned" for a model that answers with a variance too, as the samplers have it; it stays as it is.
 
     Returns:
         A callable like `model`, for any sampler.
@@ -53,15 +66,24 @@ def classifier_guided(model: Model, process: GaussianDiffusion, log_probability:
     check_model(log_probability, "log_probability")
     check_process(process)
     check_number(scale=scale)
+    check_option("variance", variance, VARIANCES)
 
+    @casts_itself
     def guided(xt: Tensor, t: Tensor) -> Tensor:
         _, spread = process.signal_and_spread(t, xt)
-        return model_output(model, xt, t) - scale * spread * gradient(log_probability, xt, t)
+        out = model_output(model, xt, t, variance=variance)
+        return shifted(out, -scale * spread * gradient(log_probability, xt, t), variance)
 
-    return wraps(guided, model)
+    return guided
 
 
-def classifier_free(model: Conditional, labels: Tensor, scale: float = 1.0, instead: Tensor | None = None) -> Model:
+def classifier_free(
+    model: Conditional,
+    labels: Tensor,
+    scale: float = 1.0,
+    instead: Tensor | None = None,
+    variance: str = "small",
+) -> Model:
     r"""Equation (6)'s answer $(1 + w)\,\epsilon(x_t, y) - w\,\epsilon(x_t)$, in one call of the model for both.
 
     Guidance is linear, so the model may answer with noise, image or velocity.
@@ -71,6 +93,8 @@ def classifier_free(model: Conditional, labels: Tensor, scale: float = 1.0, inst
         labels: the wanted classes (B,), integers.
         scale: $w$; 0 is the model told of its class, -1 the one told of none. Many releases write $1 + w$ instead.
         instead: classes (B,) to walk away from, in place of no class at all: negative prompts.
+        variance: "learned" for a model that answers with a variance too, as the samplers have it; it stays as the model
+            says it of the wanted classes, as in GLIDE (Nichol et al., arXiv:2112.10741).
 
     Returns:
         A callable (B, ...) and (B,) to (B, ...), for any sampler.
@@ -80,6 +104,7 @@ def classifier_free(model: Conditional, labels: Tensor, scale: float = 1.0, inst
             model that cannot be called, or a scale that is not finite; when called, for images of another number.
     """
     check_model(model)
+    check_option("variance", variance, VARIANCES)
     check_number(scale=scale)
     labels = check_labels(labels)
     others = torch.full_like(labels, -1) if instead is None else check_labels(instead, -1, name="instead")
@@ -87,15 +112,22 @@ def classifier_free(model: Conditional, labels: Tensor, scale: float = 1.0, inst
         raise ValueError(f"instead must be {tuple(labels.shape)}, one for each label, got {tuple(others.shape)}")
     both = torch.cat([labels, others])
 
+    @casts_itself
     def guided(xt: Tensor, t: Tensor) -> Tensor:
         nonlocal both
-        if len(xt) != len(labels):
-            raise ValueError(f"labels must be one for each of the {len(xt)} images, got {len(labels)}")
+        check_one_each(labels, xt)
         both = both.to(xt.device)  # once: the next step finds them there
-        told, untold = model_output(model, torch.cat([xt, xt]), torch.cat([t, t]), both).chunk(2)
-        return told + scale * (told - untold)
+        out = model_output(model, torch.cat([xt, xt]), torch.cat([t, t]), both, variance=variance)
+        told, untold = out.chunk(2)
+        return shifted(told, scale * (told - untold), variance)
 
-    return wraps(guided, model)
+    return guided
+
+
+def check_one_each(labels: Tensor, xt: Tensor) -> None:
+    """Raises `ValueError` unless there is one label for each of the images `xt` (B, ...)."""
+    if check_floats("xt", xt).shape[:1] != labels.shape:
+        raise ValueError(f"labels must be one for each of the images {tuple(xt.shape)}, got {len(labels)}")
 
 
 def drop_labels(labels: Tensor, share: float) -> Tensor:
@@ -120,9 +152,10 @@ def gradient(log_probability: Guide, xt: Tensor, t: Tensor) -> Tensor:
     check_model(log_probability, "log_probability")
     check_floats("xt", xt)
     t = check_integers("t", t)
+    inside = parameter_type(log_probability) or xt.dtype
     with torch.inference_mode(False), torch.enable_grad():
         xt, t = xt.detach().clone().requires_grad_(), t.clone()  # copies, as what inference mode made knows no gradient
-        found = check_floats("log_probability", log_probability(xt, t))
+        found = check_floats("log_probability", log_probability(xt.to(inside), t))
         if found.shape != t.shape:
             raise ValueError(f"log_probability must give one number an image, (B,), got {tuple(found.shape)}")
         return torch.autograd.grad(found.sum(), xt)[0]
@@ -203,7 +236,7 @@ class EncoderUNet(nn.Module):
             wanted, got = ", ".join(map(str, self.shape)), f"{tuple(xt.shape)} and {tuple(t.shape)}"
             raise ValueError(f"xt and t must be (B, {wanted}) and (B,), got {got}")
         temb = self.time(timestep_embedding(t, self.ch).to(self.head.weight.dtype))
-        h, maps = self.conv_in(F.pixel_unshuffle(xt, self.patch)), []
+        h, maps = self.conv_in(unshuffled(xt, self.patch)), []
         for level, block in enumerate(self.blocks):
             h = block(h if level == 0 else self.smaller[level - 1](h), temb)
             maps.append(h)
@@ -228,14 +261,16 @@ def towards_class(classifier: Model, labels: Tensor) -> Guide:
     check_model(classifier, "classifier")
     wanted = check_labels(labels)
 
+    @casts_itself
     def log_probability(xt: Tensor, t: Tensor) -> Tensor:
         nonlocal wanted
-        if len(xt) != len(wanted):
-            raise ValueError(f"labels must be one for each of the {len(xt)} images, got {len(wanted)}")
+        check_one_each(wanted, xt)
         wanted = wanted.clone().to(xt.device)  # outside inference mode, should they come from it; moved once
-        chances = call_model(classifier, xt, t).log_softmax(1)
-        check_labels(wanted, 0, chances.shape[1] - 1)
-        return chances.gather(1, wanted[:, None])[:, 0]
+        logits = call_model(classifier, xt, t)
+        if logits.ndim != 2 or len(logits) != len(xt):
+            raise ValueError(f"the classifier's output must be ({len(xt)}, classes), got {tuple(logits.shape)}")
+        check_labels(wanted, 0, logits.shape[1] - 1)
+        return logits.log_softmax(1).gather(1, wanted[:, None])[:, 0]
 
     return log_probability
 
@@ -254,6 +289,7 @@ def towards_image(features: Model, process: GaussianDiffusion, image: Tensor, no
     check_process(process)
     noise = noise_like(check_floats("image", image), noise)
 
+    @casts_itself
     def log_probability(xt: Tensor, t: Tensor) -> Tensor:
         with torch.no_grad():
             wanted = call_model(features, process.q_sample(image.expand_as(xt), t, noise.expand_as(xt)), t)

@@ -5,12 +5,18 @@ The network answers with twice the channels of the image: first $\epsilon$, then
 where the log variance lies between its two bounds.
 """
 
-from collections import deque
-
 import torch
 from torch import Tensor
 
-from lib.checks import check_count, check_finite, check_floats, check_integers, check_number
+from lib.checks import (
+    check_count,
+    check_finite,
+    check_floats,
+    check_generator,
+    check_integers,
+    check_number,
+    upcast,
+)
 from lib.diffusion.ddpm import p_mean_variance, vlb_term
 from lib.diffusion.denoiser import Model, model_output
 from lib.diffusion.process import GaussianDiffusion, check_process, noise_like
@@ -55,7 +61,7 @@ def hybrid_loss(
     Args:
         x0: images (B, C, H, W) in [-1, 1].
         t: their times (B,); drawn uniformly where None.
-        noise: shaped as `x0`; drawn where None.
+        noise: shaped as `x0`; drawn where None. Images and noise of 16 bits are taken in float32.
         vlb_weight: by default T / 1000, which makes it 0.001 for the whole sum of T terms, as in the paper.
 
     Raises:
@@ -67,9 +73,9 @@ def hybrid_loss(
     check_number(vlb_weight=weight)
     if t is None:
         t = torch.randint(process.T, (len(x0),), device=x0.device)
-    noise = noise_like(x0, noise)
+    x0, noise = upcast(x0), upcast(noise_like(x0, noise))
     xt = process.q_sample(x0, t, noise)
-    out = model_output(model, xt, t, parts=2)
+    out = model_output(model, xt, t, variance="learned")
     eps, v = out.chunk(2, dim=1)
     frozen = torch.cat([eps.detach(), v], dim=1)
     mean, log_variance, _ = learned_mean_variance(frozen, process, xt, t, clip=False)
@@ -85,8 +91,11 @@ def vlb_loss(model: Model, process: GaussianDiffusion, x0: Tensor, t: Tensor, no
     """
     check_process(process)
     check_finite("x0", check_floats("x0", x0), -1, 1)
+    x0, noise = upcast(x0), upcast(noise_like(x0, noise))
     xt = process.q_sample(x0, t, noise)
-    mean, log_variance, _ = learned_mean_variance(model_output(model, xt, t, parts=2), process, xt, t, clip=False)
+    mean, log_variance, _ = learned_mean_variance(
+        model_output(model, xt, t, variance="learned"), process, xt, t, clip=False
+    )
     return process.T * vlb_term(x0, xt, t, process, mean, log_variance)
 
 
@@ -110,30 +119,34 @@ class LossAwareSampler:
         check_count(T=T, history=history)
         check_number(0, 1, uniform=uniform)
         self.history, self.uniform = history, uniform
-        self.losses: list[deque[float]] = [deque(maxlen=history) for _ in range(T)]
+        self.losses = torch.zeros(T, history, dtype=torch.float64)  # of each time in turn: the oldest is replaced
+        self.seen = torch.zeros(T, dtype=torch.long)  # how many losses of each time there were
 
     def probabilities(self) -> Tensor:
         """How likely each time is, (T,), float64."""
         T = len(self.losses)
-        if any(len(losses) < self.history for losses in self.losses):
-            return torch.full((T,), 1 / T, dtype=torch.float64)
-        weight = torch.tensor([*map(list, self.losses)], dtype=torch.float64).square().mean(1).sqrt()
-        if not weight.sum() > 0:
+        weight = self.losses.square().mean(1).sqrt()
+        if (self.seen < self.history).any() or not weight.sum() > 0:
             return torch.full_like(weight, 1 / T)
         return (1 - self.uniform) * weight / weight.sum() + self.uniform / T
 
     def draw(self, n: int, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
         r"""`n` times and the weights $1/(T p_t)$ of their losses, both (n,) on the CPU."""
         check_count(n=n)
+        check_generator(generator, "cpu")
         p = self.probabilities()
         t = torch.multinomial(p, n, replacement=True, generator=generator)
         return t, (1 / (len(p) * p[t])).float()
 
     def update(self, t: Tensor, losses: Tensor) -> None:
-        """Remembers the losses (B,) of times (B,), unweighted."""
-        check_integers("t", t, 0, len(self.losses) - 1)
-        check_floats("losses", losses)
-        if t.shape != losses.shape or t.ndim != 1 or not losses.isfinite().all():
-            raise ValueError(f"losses must be finite and (B,) as t {tuple(t.shape)}, got {tuple(losses.shape)}")
-        for time, loss in zip(t.tolist(), losses.tolist()):
-            self.losses[time].append(loss)
+        """Remembers the losses (B,) of times (B,), unweighted; waits for their device once."""
+        if check_integers("t", t).shape != check_floats("losses", losses).shape or t.ndim != 1:
+            raise ValueError(f"losses must be (B,) as t {tuple(t.shape)}, got {tuple(losses.shape)}")
+        both = torch.stack([t.to(losses.device), upcast(losses.detach())]).cpu().double()
+        t, losses = check_integers("t", both[0].long(), 0, len(self.losses) - 1), both[1]
+        check_finite("losses", losses)
+        same = t[:, None] == t
+        place = (self.seen[t] + same.tril(-1).sum(1)) % self.history  # behind those of its time that came before
+        latest = same.triu(1).sum(1) < self.history
+        self.losses[t[latest], place[latest]] = losses[latest]
+        self.seen += t.bincount(minlength=len(self.seen))

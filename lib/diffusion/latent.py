@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lib.checks import check_count
+from lib.checks import check_count, check_finite, check_floats, check_number, check_some
 from lib.diffusion.process import noise_like
 from lib.diffusion.unet import (
     AttnBlock,
@@ -27,6 +27,7 @@ from lib.diffusion.unet import (
     check_widths,
     group_norm,
     timestep_embedding,
+    unshuffled,
 )
 
 Norm = Callable[[int], nn.Module]
@@ -190,15 +191,16 @@ class AutoencoderKL(nn.Module):
 
     def encode(self, x: Tensor) -> Posterior:
         """The distribution of the code (B, z_channels, H / s, W / s) of images (B, in_channels, H, W)."""
-        if x.ndim != 4 or x.shape[1] != self.in_channels or any(side % self.stride for side in x.shape[2:]):
+        sides = check_floats("x", x).shape[2:]
+        if x.ndim != 4 or x.shape[1] != self.in_channels or any(not side or side % self.stride for side in sides):
             wanted = f"(B, {self.in_channels}, H, W) with H and W divisible by {self.stride}"
             raise ValueError(f"x must have shape {wanted}, got {tuple(x.shape)}")
-        mean, logvar = self.quant_conv(self.encoder(F.pixel_unshuffle(x, self.patch))).chunk(2, dim=1)
+        mean, logvar = self.quant_conv(self.encoder(unshuffled(x, self.patch))).chunk(2, dim=1)
         return Posterior(mean, logvar.clamp(-30, 20))
 
     def decode(self, z: Tensor) -> Tensor:
         """Images (B, in_channels, H, W) of codes (B, z_channels, H / s, W / s)."""
-        if z.ndim != 4 or z.shape[1] != self.z_channels:
+        if check_floats("z", z).ndim != 4 or z.shape[1] != self.z_channels or 0 in z.shape[2:]:
             raise ValueError(f"z must have shape (B, {self.z_channels}, h, w), got {tuple(z.shape)}")
         return F.pixel_shuffle(self.decoder(self.post_quant_conv(z)), self.patch)
 
@@ -210,11 +212,20 @@ class AutoencoderKL(nn.Module):
     def loss(self, x: Tensor, kl_weight: float = 1e-6) -> dict[str, Tensor]:
         """Squared error a pixel plus `kl_weight` times the KL in nats an image.
 
-        The release adds a perceptual and an adversarial loss, which photographs need; digits do without.
+        The release adds a perceptual and an adversarial loss, which photographs need; digits do without. Raises
+        `ValueError` for no images, a pixel outside [-1, 1], or a `kl_weight` below 0.
         """
+        check_images(x)
+        check_number(0, kl_weight=kl_weight)
         reconstruction, posterior = self(x)
         error, kl = F.mse_loss(reconstruction, x), posterior.kl().mean()
         return {"loss": error + kl_weight * kl, "reconstruction": error, "kl": kl}
+
+
+def check_images(x: Tensor) -> None:
+    """Raises `ValueError` unless `x` holds images, of pixels in [-1, 1]."""
+    check_some("x", check_floats("x", x))
+    check_finite("x", x, -1, 1)
 
 
 class FirstStage(AutoencoderKL):
@@ -229,7 +240,11 @@ class FirstStage(AutoencoderKL):
 
     @torch.no_grad()
     def measure_scale(self, x: Tensor) -> None:
-        """Sets the factor to 1 / the standard deviation of all numbers in codes drawn for images (B, C, H, W)."""
+        """Sets the factor to 1 / the standard deviation of all numbers in codes drawn for images (B, C, H, W).
+
+        Raises `ValueError` for no images, or a pixel outside [-1, 1].
+        """
+        check_images(x)
         codes = torch.cat([self.encode(part).sample() for part in x.split(PART)])
         self.scale_factor.copy_(1 / codes.std())
 
@@ -261,13 +276,18 @@ class CrossAttention(nn.Module):
         context_dim: width of the context; None for self-attention.
         heads: number of heads.
         dim_head: width of a head.
+
+    Raises:
+        ValueError: for an argument out of range; when called, for tokens or a context of another shape, and for no
+            context where the attention is not among the tokens.
     """
 
     def __init__(self, query_dim: int, context_dim: int | None = None, heads: int = 8, dim_head: int = 64):
         super().__init__()
         check_count(query_dim=query_dim, heads=heads, dim_head=dim_head)
         inner, self.heads = heads * dim_head, heads
-        context_dim = query_dim if context_dim is None else context_dim
+        self.query_dim, self.asks_itself = query_dim, context_dim is None
+        self.context_dim = context_dim = query_dim if context_dim is None else context_dim
         check_count(context_dim=context_dim)
         self.to_q = nn.Linear(query_dim, inner, bias=False)
         self.to_k = nn.Linear(context_dim, inner, bias=False)
@@ -276,7 +296,13 @@ class CrossAttention(nn.Module):
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """Tokens (B, N, query_dim) that have read the context (B, M, context_dim), or each other."""
-        context = x if context is None else context
+        if check_floats("x", x).ndim != 3 or x.shape[2] != self.query_dim:
+            raise ValueError(f"x must be tokens (B, N, {self.query_dim}), got {tuple(x.shape)}")
+        context = check_floats("context", x if context is None and self.asks_itself else context)
+        if context.ndim != 3 or context.shape[::2] != (x.shape[0], self.context_dim):
+            raise ValueError(
+                f"context must be tokens ({x.shape[0]}, M, {self.context_dim}), got {tuple(context.shape)}"
+            )
         q, k, v = (
             project(tokens).unflatten(2, (self.heads, -1)).transpose(1, 2)
             for project, tokens in ((self.to_q, x), (self.to_k, context), (self.to_v, context))
@@ -357,6 +383,9 @@ class SpatialTransformer(nn.Module):
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """The map (B, C, H, W) that has read the context (B, M, context_dim)."""
+        channels = self.proj_out.out_channels
+        if check_floats("x", x).ndim != 4 or x.shape[1] != channels or 0 in x.shape[2:]:
+            raise ValueError(f"x must be maps (B, {channels}, H, W), got {tuple(x.shape)}")
         tokens = self.proj_in(self.norm(x)).flatten(2).transpose(1, 2)
         for block in self.transformer_blocks:
             tokens = block(tokens, context)
@@ -439,7 +468,7 @@ class LatentDenoiser(nn.Module):
 
         The condition is `labels` (B,), -1 for none, or any `context` (B, M, context_dim); without both, none.
         """
-        if z.ndim != 4 or z.shape[1] != self.channels:
+        if check_floats("z", z).ndim != 4 or z.shape[1] != self.channels or 0 in z.shape[2:]:
             raise ValueError(f"z must be (B, {self.channels}, h, w), got {tuple(z.shape)}")
         if t.shape != z.shape[:1]:
             raise ValueError(f"t must have shape ({len(z)},), one time for each code, got {tuple(t.shape)}")

@@ -14,8 +14,18 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from lib.checks import check_count, check_finite, check_floats, check_number, described, readable, upcast
-from lib.diffusion.denoiser import Model, check_model, model_output, wraps
+from lib.checks import (
+    check_count,
+    check_finite,
+    check_flags,
+    check_floats,
+    check_generator,
+    check_number,
+    described,
+    readable,
+    upcast,
+)
+from lib.diffusion.denoiser import Model, call_model, casts_itself, check_eval, check_model, model_output
 from lib.diffusion.process import GaussianDiffusion, check_process, gaussian, noise_like, shaped
 
 Score = Callable[[Tensor, Tensor], Tensor]
@@ -73,6 +83,7 @@ class GaussianMixture:
         r"""`count` draws of $\tilde x$, (count, D), on the device and in the type of the means."""
         check_count(count=count)
         check_number(0, sigma=sigma)
+        check_generator(generator)
         source = generator.device if generator is not None else self.means.device
         which = torch.multinomial(self.weights.to(source), count, replacement=True, generator=generator)
         noise = gaussian((count, self.means.shape[1]), generator, self.means.device, self.means.dtype)
@@ -87,6 +98,7 @@ class GaussianMixture:
             wanted = f"(B, {self.means.shape[1]}) and (B,)"
             raise ValueError(f"x and sigma must be {wanted}, got {tuple(x.shape)} and {tuple(sigma.shape)}")
         variance = self.stds.to(x) ** 2 + shaped(sigma, x) ** 2
+        check_finite("sigma", sigma)
         if readable(sigma) and not ((variance > 0).all() and (sigma >= 0).all()):
             raise ValueError("sigma must be at least 0, and above 0 where a component is a single point")
         return variance
@@ -110,9 +122,10 @@ def score_matching(score: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     check_model(score, "score")
     if check_floats("x", x).ndim != 2:
         raise ValueError(f"x must be (B, D), got {described(x)}")
+    check_finite("x", x)
     with torch.enable_grad():
         x = x.detach().requires_grad_()
-        found = check_floats("the score", score(x), like=x)
+        found = check_floats("the score", call_model(score, x), like=x)
         slopes = [torch.autograd.grad(column.sum(), x, create_graph=True)[0] for column in found.unbind(1)]
     trace = sum(slope[:, i] for i, slope in enumerate(slopes))
     return trace + 0.5 * found.square().sum(1)
@@ -132,6 +145,7 @@ def denoising_score_matching(
         noise: $\epsilon$, shaped as `x0`; drawn from N(0, I) where None.
     """
     check_model(score, "score")
+    check_flags(weighted=weighted)
     check_finite("x0", check_floats("x0", x0))
     check_levels(x0, sigma)
     noise, level = noise_like(x0, noise), shaped(sigma, x0)
@@ -146,13 +160,14 @@ def langevin(
     r"""`steps` times $x \leftarrow x + \frac\alpha2 s(x, \sigma) + \sqrt\alpha\,z$, $\alpha$ being `step` (equation 4).
 
     `x` (B, ...) is where the walkers start. All noise comes from `generator`; one on the CPU gives the same noise on
-    every device.
+    every device. Raises `ValueError` for numbers out of range, what is no generator, and a network in training mode.
     """
     check_count(steps=steps)
     check_number(above=0, step=step)
     check_number(0, sigma=sigma)
     check_finite("x", check_floats("x", x))
-    check_model(score, "score")
+    check_generator(generator)
+    check_eval(score, "score")
     x = upcast(x)
     levels = torch.full((len(x),), sigma, device=x.device, dtype=x.dtype)
     for _ in range(steps):
@@ -179,7 +194,8 @@ def annealed_langevin(
         ValueError: for levels that do not fall or are not positive, a step not above 0, steps below 1.
     """
     check_number(above=0, step=step)
-    sigmas = check_floats("levels", levels).tolist()
+    check_finite("levels", check_floats("levels", levels))
+    sigmas = levels.tolist()
     if levels.ndim != 1 or not sigmas or not sigmas[-1] > 0 or not (levels.diff() < 0).all():
         raise ValueError(f"levels must be positive and fall, (L,), got {sigmas}")
     states = []
@@ -200,12 +216,13 @@ def eps_from_score(score: Score, process: GaussianDiffusion) -> Model:
     check_model(score, "score")
     check_process(process)
 
+    @casts_itself
     def eps(xt: Tensor, t: Tensor) -> Tensor:
         signal, spread = process.signal_and_spread(t, xt)
         sigma = (spread / signal).flatten()
         return -shaped(sigma, xt) * model_output(score, xt / signal, sigma)
 
-    return wraps(eps, score)
+    return eps
 
 
 def score_from_eps(model: Model, process: GaussianDiffusion) -> Score:
@@ -217,6 +234,7 @@ def score_from_eps(model: Model, process: GaussianDiffusion) -> Score:
     check_model(model)
     logs = process_levels(process).log()
 
+    @casts_itself
     def score(x: Tensor, sigma: Tensor) -> Tensor:
         check_levels(x, sigma)
         wanted = sigma.to(logs).log()
@@ -227,7 +245,7 @@ def score_from_eps(model: Model, process: GaussianDiffusion) -> Score:
         level = shaped(sigma, x)
         return -model_output(model, x / (1 + level**2).sqrt(), t) / level
 
-    return wraps(score, model)
+    return score
 
 
 def check_levels(x: Tensor, sigma: Tensor) -> None:

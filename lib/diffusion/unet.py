@@ -86,6 +86,12 @@ def timestep_embedding(t: Tensor, dim: int) -> Tensor:
     return torch.cat([angles.sin(), angles.cos()], dim=1)
 
 
+def unshuffled(x: Tensor, patch: int) -> Tensor:
+    """`F.pixel_unshuffle`, (B, C, H, W) to (B, C patch², H / patch, W / patch), which fails for B = 0."""
+    squares = x.unflatten(3, (-1, patch)).unflatten(2, (-1, patch))
+    return squares.permute(0, 1, 3, 5, 2, 4).flatten(1, 3)
+
+
 def check_labels(labels: Tensor, least: int = 0, most: int | None = None, name: str = "labels") -> Tensor:
     """`labels` as int64: integers (B,) of at least `least` and, where given, at most `most`; else `ValueError`.
 
@@ -345,7 +351,7 @@ class UNet(nn.Module):
         if labels is not None:
             temb = temb + self.class_code(labels, t)
 
-        h = self.conv_in(F.pixel_unshuffle(x, self.patch))
+        h = self.conv_in(unshuffled(x, self.patch))
         skips = [h]
         for level in self.down:
             for i in range(len(level.block)):

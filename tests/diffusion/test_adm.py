@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from lib.diffusion import GaussianDiffusion, linear_betas
+from lib.diffusion import GaussianDiffusion, ddpm, linear_betas
 from lib.diffusion.adm import (
     AttentionBlock,
     EncoderUNetModel,
@@ -430,3 +430,43 @@ def test_wrong_times_and_labels_are_named(net):
         net(x, t, torch.tensor([5, -1, 0]))
     with pytest.raises(ValueError, match="labels were given to a network without classes"):
         tiny(num_classes=0)(x, t, labels)
+
+
+# Guidance of a network that learns its variance
+
+
+def answers(x, t, labels, w):
+    """What classifier-free guidance makes of `tiny()`, written by hand as in GLIDE's release."""
+    told, untold = tiny()(x, t, labels), tiny()(x, t, None)
+    eps = told[:, :3] + w * (told[:, :3] - untold[:, :3])
+    return torch.cat([eps, told[:, 3:]], dim=1)
+
+
+@pytest.mark.parametrize("walk", [ddpm.sample, sample], ids=["ddpm", "ddim"])
+def test_guidance_without_a_classifier_leaves_the_learned_variance(walk):
+    process, labels, w = GaussianDiffusion(linear_betas(50)), torch.tensor([2, 0, 4]), 2.0
+    guided = classifier_free(tiny(), labels, w, variance="learned")
+    found, wanted = (
+        walk(model, process, (3, 3, 16, 16), steps=3, variance="learned", generator=torch.Generator().manual_seed(0))
+        for model in (guided, lambda x, t: answers(x, t, labels, w))
+    )
+    assert torch.allclose(found, wanted, rtol=0, atol=1e-4)
+    x, t, _ = noisy()
+    assert torch.equal(guided(x, t)[:, 3:], classifier_free(tiny(), labels, 0.0, variance="learned")(x, t)[:, 3:])
+
+
+@pytest.mark.parametrize("walk", [ddpm.sample, sample], ids=["ddpm", "ddim"])
+def test_guidance_by_a_classifier_leaves_the_learned_variance(walk):
+    process, net = GaussianDiffusion(linear_betas(50)), tiny()
+
+    def by_hand(x, t):
+        eps, v = net(x, t).chunk(2, dim=1)
+        spread = (1 - process.alphas_bar[t]).sqrt().float().view(-1, 1, 1, 1)
+        return torch.cat([eps - 0.7 * spread * -2 * x, v], dim=1)  # the slope of -x²
+
+    guided = classifier_guided(net, process, lambda x, t: -x.square().flatten(1).sum(1), 0.7, variance="learned")
+    found, wanted = (
+        walk(model, process, (3, 3, 16, 16), steps=3, variance="learned", generator=torch.Generator().manual_seed(0))
+        for model in (guided, by_hand)
+    )
+    assert torch.allclose(found, wanted, rtol=0, atol=1e-4)

@@ -1,0 +1,192 @@
+"""Networks behind lambdas, functions, partials and objects: their modes and types count as if they stood alone."""
+
+import functools
+
+import pytest
+import torch
+from torch import nn
+
+from lib.diffusion import GaussianDiffusion, ddim, ddpm, digit_unet, linear_betas, sample
+from lib.diffusion.denoiser import networks, parameter_type
+from lib.diffusion.guidance import EncoderUNet, classifier_free, classifier_guided, towards_class, towards_image
+from lib.diffusion.score import annealed_langevin, eps_from_score, langevin, score_matching
+
+SHAPE = (2, 1, 8, 8)
+X, T, LABELS = torch.rand(SHAPE, generator=torch.Generator().manual_seed(0)), torch.tensor([3, 7]), torch.tensor([3, 4])
+process = GaussianDiffusion(linear_betas(10))
+NETWORK = digit_unet(ch=8, num_classes=10, dropout=0.5)
+READER = EncoderUNet(resolution=8)
+for parameter in (*NETWORK.parameters(), *READER.parameters()):
+    nn.init.normal_(parameter, std=0.05, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.fixture(autouse=True)
+def as_they_were():
+    yield
+    NETWORK.float().eval()
+    READER.float().eval()
+
+
+class Asks:
+    """Holds a network, and is asked as a whole or by a method."""
+
+    def __init__(self, network):
+        self.network = network
+
+    def __call__(self, x, t):
+        return self.network(x, t)
+
+    def told(self, x, t):
+        return self.network(x, t, LABELS)
+
+
+class AsksByName:
+    def __call__(self, x, t):
+        return NETWORK(x, t)
+
+
+def by_name(x, t):
+    return NETWORK(x, t)
+
+
+def decorated(function):
+    @functools.wraps(function)
+    def inner(*given):
+        return function(*given)
+
+    return inner
+
+
+def likely(x, t):
+    return -x.square().flatten(1).sum(1)
+
+
+def ways(network):
+    """Callables that ask `network`, which is `NETWORK`."""
+    nets, trainer = {"eps": [network]}, Asks(network)
+    told = functools.partial(network, labels=LABELS)
+    return {
+        "itself": network,
+        "method": network.forward,
+        "closure": lambda x, t: network(x, t, LABELS),
+        "global": lambda x, t: NETWORK(x, t),
+        "function": by_name,
+        "function in a lambda": lambda x, t: by_name(x, t),
+        "comprehension": lambda x, t: sum(NETWORK(x, t, LABELS + k) for k in (0, 1)),
+        "default": lambda x, t, net=network: net(x, t),
+        "keyword": lambda x, t, *, net=network: net(x, t),
+        "collection": lambda x, t: nets["eps"][0](x, t),
+        "attribute": lambda x, t: trainer.network(x, t),
+        "partial": functools.partial(lambda net, x, t: net(x, t), network),
+        "partial by name": functools.partial(lambda x, t, net: net(x, t), net=network),
+        "object": Asks(network),
+        "object by name": AsksByName(),
+        "object's method": Asks(network).told,
+        "decorated": decorated(by_name),
+        "free": classifier_free(lambda x, t, y: network(x, t, y), LABELS),
+        "guided": classifier_guided(lambda x, t: network(x, t), process, likely),
+        "guided, told": classifier_guided(told, process, likely),
+        "score": eps_from_score(lambda x, sigma: network(x, T), process),
+        "a second lambda": lambda x, t: classifier_free(network, LABELS)(x, t),
+    }
+
+
+WAYS = tuple(ways(NETWORK))
+WALKS = {
+    "ddpm": lambda model: sample(model, process, SHAPE, steps=1),
+    "ddim": lambda model: ddim.sample(model, process, SHAPE, 1),
+    "invert": lambda model: ddim.invert(model, process, X, 1),
+    "p_sample": lambda model: ddpm.p_sample(model, process, X, T),
+    "vlb_terms": lambda model: ddpm.vlb_terms(model, process, X),
+    "langevin": lambda model: langevin(model, X, 0.5, 0.1, 1),
+    "annealed": lambda model: annealed_langevin(model, X, torch.tensor([1.0]), 0.1, 1),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_training_mode_is_seen_behind_it(way):
+    model = ways(NETWORK)[way]
+    NETWORK.eval()
+    assert sample(model, process, SHAPE, steps=1).shape == SHAPE
+    NETWORK.mid.block_1.dropout.train()
+    with pytest.raises(ValueError, match=r"^model must be in eval mode"):
+        sample(model, process, SHAPE, steps=1)
+
+
+@pytest.mark.parametrize("walk", WALKS)
+@pytest.mark.parametrize("way", ["itself", "closure"])
+def test_no_walk_takes_training_mode(walk, way):
+    NETWORK.train()
+    with pytest.raises(ValueError, match=r"^(model|score) must be in eval mode"):
+        WALKS[walk](ways(NETWORK)[way])
+
+
+@pytest.mark.parametrize(
+    "guide",
+    [
+        towards_class(READER, LABELS),
+        towards_class(lambda x, t: READER(x, t), LABELS),
+        towards_image(READER.features, process, X, X),
+        lambda x, t: READER(x, t).log_softmax(1)[:, 0],
+    ],
+    ids=["class", "class, lambda", "image", "lambda"],
+)
+def test_guides_are_looked_behind(guide):
+    model = classifier_guided(NETWORK.eval(), process, guide)
+    READER.eval()
+    wanted = ddim.sample(model, process, SHAPE, 2, start=X)
+    READER.double()
+    assert torch.allclose(ddim.sample(model, process, SHAPE, 2, start=X), wanted, atol=1e-4)
+    READER.train()
+    with pytest.raises(ValueError, match=r"^model must be in eval mode"):
+        ddim.sample(model, process, SHAPE, 2)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("way", WAYS)
+def test_a_network_behind_it_is_asked_in_its_own_type(way, dtype):
+    model = ways(NETWORK.eval())[way]
+    wanted = ddim.sample(model, process, SHAPE, 2, start=X, clip=False)
+    NETWORK.to(dtype)
+    found = ddim.sample(model, process, SHAPE, 2, start=X, clip=False)
+    assert found.dtype == torch.float32
+    assert torch.allclose(found, wanted, rtol=0, atol=1e-4 if dtype == torch.float64 else 0.05)
+
+
+def test_a_score_without_noise_is_asked_in_its_own_type():
+    layer = nn.Linear(2, 2).double()
+    points = torch.ones(3, 2)
+    found = score_matching(lambda x: layer(x), points)
+    assert found.dtype == torch.float32
+    assert torch.allclose(found, score_matching(lambda x: layer(x), points.double()).float())
+
+
+def test_only_networks_that_can_be_asked_count():
+    other, loss = nn.Linear(2, 2), nn.MSELoss()
+
+    def knows(x, t):
+        return NETWORK.eval()(x, t) + 0 * loss(process.snr(t), process.snr(t)).to(x)
+
+    assert [*networks(knows)] == [NETWORK]
+    assert [*networks(lambda x, t: torch.nn.functional.silu(x))] == []
+    assert sample(knows, process, SHAPE, steps=1).shape == SHAPE
+    assert parameter_type(lambda x: other(NETWORK(x, T))) == torch.float32
+    other.double()
+    assert parameter_type(lambda x: other(NETWORK(x, T))) is None
+    held = [other]
+    held.append(held)  # a list that holds itself
+    assert [*networks(lambda x: held[0](x))] == [other]
+
+
+def test_names_not_filled_yet_are_passed_over():
+    def model(x, t):
+        return x if t.numel() else later(x)
+
+    found = [*networks(model)]
+    later = NETWORK
+    assert found == [] and [*networks(model)] == [later]
+
+
+def test_losses_take_training_mode():
+    NETWORK.train()
+    assert ddpm.simple_loss(lambda x, t: NETWORK(x, t), process, X).shape == (2,)
