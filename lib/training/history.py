@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from tqdm import tqdm
 
 
-@dataclass
+@dataclass(repr=False)
 class History:
     """The course of one training.
 
@@ -20,6 +20,16 @@ class History:
 
     def __getitem__(self, name: str) -> list[float]:
         return self.series(name)[1]
+
+    def __repr__(self) -> str:
+        """One line, since a cell that ends in `fit(...)` shows it: how long the training was, and where it ended."""
+        if not self.records:
+            return "History of no images"
+        last = self.records[-1]
+        values = ", ".join(
+            f"{name} {value:.4g}" for name, value in last.items() if name not in ("step", "images", "lr")
+        )
+        return f"History of {last['images']:,} images{', stopped early' * self.stopped}, at the end: {values}"
 
     def series(self, name: str) -> tuple[list[int], list[float]]:
         """Images seen and values of the entries that hold `name`. Raises ValueError where none does."""

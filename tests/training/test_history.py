@@ -41,6 +41,16 @@ def test_plot_draws_the_curves_and_cuts_off_the_steep_start(history):
     assert history.plot().axes[0].get_ylabel() == "loss"
 
 
+def test_a_history_is_shown_in_one_line():
+    records = [
+        {"step": 1, "images": 32, "lr": 1e-3, "loss": 2.0},
+        {"step": 40, "images": 1280, "lr": 0.0, "loss": 1 / 3},
+    ]
+    assert repr(History(records)) == "History of 1,280 images, at the end: loss 0.3333"
+    assert repr(History(records[:1], stopped=True)) == "History of 32 images, stopped early, at the end: loss 2"
+    assert repr(History()) == "History of no images"
+
+
 def test_plot_survives_a_single_entry_and_a_constant():
     for records in ([{"images": 1, "loss": 3.0}], [{"images": n, "loss": 3.0} for n in range(1, 5)]):
         pictures.render(History(records).plot())
