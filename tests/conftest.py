@@ -1,5 +1,7 @@
 """Settings of every test run, and a device that several folders need."""
 
+import os
+
 import pytest
 import torch
 from hypothesis import settings
@@ -7,6 +9,8 @@ from hypothesis import settings
 # The machine may be busy with other tests: how long an example takes says nothing.
 settings.register_profile("book", deadline=None)
 settings.load_profile("book")
+
+os.environ["BOOK_FINDINGS_MUST_HOLD"] = "1"  # a sentence that `told` or `finding` finds untrue fails
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""What a page shows: checked derivations, figures, interactive figures, and the library's own source."""
+"""What a page shows: checked derivations and sentences, figures, interactive figures, and the library's own source."""
 
 from typing import TYPE_CHECKING
 
@@ -7,6 +7,7 @@ from IPython import get_ipython
 from lib.notebook.animation import animate
 from lib.notebook.controls import span
 from lib.notebook.explore import explore
+from lib.notebook.finding import exact, finding, found, told
 from lib.notebook.formulas import (
     KL,
     Expect,
@@ -55,10 +56,13 @@ __all__ = [
     "brace",
     "bracket",
     "every",
+    "exact",
     "exp",
     "explore",
     "family",
     "figure_html",
+    "finding",
+    "found",
     "frac",
     "function",
     "log",
@@ -74,6 +78,7 @@ __all__ = [
     "symbol",
     "symbols",
     "tile",
+    "told",
     "vector",
 ]
 

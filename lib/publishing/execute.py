@@ -1,8 +1,9 @@
 """Re-run the notebooks whose stored outputs are stale: `python -m lib.publishing.execute`.
 
 Where only derivations and shown source are stale, only their cells run. A notebook is written only when every cell
-ran; until then the old file stays as it is. `--check` runs nothing: it names the stale notebooks, and those not stored
-in normal form, and ends with status 1 when there is one.
+ran; until then the old file stays as it is. The numbers of its findings then go where other chapters quote them from.
+`--check` runs nothing: it names the stale notebooks, and those not stored in normal form, and ends with status 1 when
+there is one.
 """
 
 import argparse
@@ -20,7 +21,8 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from nbformat import NotebookNode
 
-from lib.publishing import fingerprint, notebooks
+from lib.notebook.finding import MUST_HOLD
+from lib.publishing import findings, fingerprint, notebooks
 from lib.publishing.parts import parts, tagged
 
 CELL_TIMEOUT = 1800  # seconds; the longest training takes 800 on one core without AVX-512
@@ -43,25 +45,31 @@ def execute(path: Path, root: Path, *, only_alone: bool = False) -> None:
     code = [place for place, cell in enumerate(notebook.cells) if cell.cell_type == "code"]
     renewed = parts(notebook, root).alone if only_alone else code
     needed = {place for place in code if any(tagged(notebook.cells[place], tag) for tag in ("setup", "imports"))}
-    imported = _run(notebook, sorted({*needed, *renewed}), set(renewed), path)
+    imported, quoted = _run(notebook, sorted({*needed, *renewed}), set(renewed), path)
     used = fingerprint.files(imported, root)
     after = fingerprint.digests(used, root)
     if moved := [name for name in used if after[name] != before.get(name)]:
         raise ValueError(f"{path}: {', '.join(moved)} changed while it ran; run it again")
     if unseen := fingerprint.unseen(notebook, imported, root):
         raise ValueError(f"{path}: wanted modules of lib imported by name, got {', '.join(unseen)} in another way")
-    stored = notebook.metadata[fingerprint.KEY]["data"] if only_alone else after
+    if only_alone:
+        stored = notebook.metadata[fingerprint.KEY]
+        used, quoted = list(stored["data"]), stored.get("quoted", {})
     notebook = notebooks.normalise(notebook)
-    fingerprint.record(notebook, root, list(stored))
+    fingerprint.record(notebook, root, used, quoted)
     notebooks.write(notebook, path)
+    findings.store(path, root)
 
 
-def _run(notebook: NotebookNode, places: list[int], renewed: set[int], path: Path) -> list[str]:
-    """Run the cells at `places` in a new kernel, renew the outputs of some; returns what of `lib` was imported."""
+def _run(notebook: NotebookNode, places: list[int], renewed: set[int], path: Path) -> tuple[list[str], dict]:
+    """Run the cells at `places` in a new kernel, where each finding must hold, and renew the outputs of some.
+
+    Returns the files of `lib` that were taken in, and the numbers that were quoted.
+    """
     cells = [copy.deepcopy(notebook.cells[place]) for place in places]
     for cell in cells:
         cell.outputs, cell.execution_count = [], None
-    asked = nbformat.v4.new_notebook(cells=[*cells, nbformat.v4.new_code_cell(fingerprint.IMPORTED)])
+    asked = nbformat.v4.new_notebook(cells=[*cells, nbformat.v4.new_code_cell(fingerprint.TAKEN_IN)])
     client = NotebookClient(
         asked,
         timeout=CELL_TIMEOUT,
@@ -70,12 +78,13 @@ def _run(notebook: NotebookNode, places: list[int], renewed: set[int], path: Pat
         store_widget_state=False,
         extra_arguments=["--IPKernelApp.log_level=ERROR"],  # else each start warns of TCP
     )
-    client.execute()
+    client.execute(env={**os.environ, MUST_HOLD: "1"})
     for place, cell in zip(places, asked.cells[:-1], strict=True):
         if place in renewed:
             notebook.cells[place].outputs = cell.outputs
     _number(notebook)
-    return json.loads(asked.cells[-1].outputs[0].text)
+    imported, quoted = json.loads(asked.cells[-1].outputs[0].text)
+    return imported, quoted
 
 
 def _number(notebook: NotebookNode) -> None:
@@ -89,7 +98,7 @@ def _number(notebook: NotebookNode) -> None:
 
 
 def faults(path: Path, root: Path) -> list[str]:
-    """Why the notebook at `path` may not stay as it is stored: stale, not in normal form, too large."""
+    """Why the notebook at `path` may not stay as it is stored: stale, not in normal form, too large, quoted wrongly."""
     found = fingerprint.stale(path, root)
     notebook = notebooks.read(path)
     try:
@@ -99,7 +108,7 @@ def faults(path: Path, root: Path) -> list[str]:
         found.append(str(error))
     if path.stat().st_size > notebooks.LARGEST:
         found.append(f"it has {path.stat().st_size:,} bytes; wanted at most {notebooks.LARGEST:,}")
-    return found
+    return found + findings.faults(path, root)
 
 
 def choose(chapter: str | None, root: Path) -> list[Path]:
@@ -163,6 +172,7 @@ def _refresh(path: Path, root: Path, force: bool) -> bool:
             execute(path, root, only_alone=only_alone)
         elif faults(path, root):
             notebooks.write(notebooks.normalise(notebooks.read(path)), path)
+            findings.store(path, root)
             print(f"{name}: fresh, stored again in normal form")
             return True
         else:

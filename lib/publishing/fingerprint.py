@@ -13,6 +13,7 @@ For the whole notebook it holds
 
 - `data`: the files that lie beside the packages that the kernel had imported when the run was over; of a package that
   keeps a list of the data it has `LOADED`, only these;
+- `quoted`: the numbers of other chapters that it asked for by `found`;
 - `versions`: of the packages that figures, numbers and formulas come from, as installed when it ran.
 """
 
@@ -26,20 +27,22 @@ from pathlib import Path
 
 from nbformat import NotebookNode
 
-from lib.publishing import notebooks
+from lib.publishing import findings, notebooks
 from lib.publishing.parts import Parts, parts, statements, tagged
 from lib.publishing.reach import Reach
 
 KEY = "book_fingerprint"
 PACKAGES = ("matplotlib", "numpy", "sympy", "torch")
 
-# Run in the kernel after the last cell: the file of every module of `lib` that is there, and what it has `LOADED`.
-IMPORTED = """
+# Run in the kernel after the last cell: the file of every module of `lib` that is there and what it has `LOADED`, then
+# what was `QUOTED`.
+TAKEN_IN = """
 import json, sys
 modules = [module for name, module in list(sys.modules.items())
            if name.split(".")[0] == "lib" and getattr(module, "__file__", None)]
-print(json.dumps([module.__file__ for module in modules]
-                 + [str(path) for module in modules for path in getattr(module, "LOADED", ())]))
+files = [module.__file__ for module in modules]
+files += [str(path) for module in modules for path in getattr(module, "LOADED", ())]
+print(json.dumps([files, getattr(sys.modules.get("lib.notebook.finding"), "QUOTED", {})]))
 """
 
 _NOT_DATA = {".py", ".pyc", ".md"}
@@ -83,10 +86,14 @@ def unseen(notebook: NotebookNode, imported: list[str], root: Path) -> list[str]
     return [name for name in files(imported, root) if name.endswith(".py") and root.resolve() / name not in known]
 
 
-def record(notebook: NotebookNode, root: Path, used: list[str]) -> None:
-    """Write the fingerprint into a normalised `notebook` that was run just now and took in the files `used`."""
+def record(notebook: NotebookNode, root: Path, used: list[str], quoted: dict[str, float]) -> None:
+    """Write the fingerprint into a normalised `notebook` that was run just now.
+
+    It took in the files `used` and the numbers `quoted`.
+    """
     data = digests([name for name in used if _is_data(root / name)], root)
-    notebook.metadata[KEY] = _now(notebook, parts(notebook, root), root) | {"data": data, "versions": _versions()}
+    apart = {"data": data, "quoted": quoted, "versions": _versions()}
+    notebook.metadata[KEY] = _now(notebook, parts(notebook, root), root) | apart
 
 
 def stale(path: Path, root: Path) -> list[str]:
@@ -99,7 +106,7 @@ def stale_parts(path: Path, root: Path) -> tuple[list[str], list[str]]:
     """The reasons of `stale` for the cells that can be run alone, and those for all others."""
     notebook = notebooks.read(path)
     stored = notebook.metadata.get(KEY)
-    if not stored or stored.keys() != {*Parts._fields, "data", "versions"}:
+    if not stored or stored.keys() - {"quoted"} != {*Parts._fields, "data", "versions"}:
         return [], ["it was never run by `make execute`"]
     try:
         places = parts(notebook, root)
@@ -108,6 +115,7 @@ def stale_parts(path: Path, root: Path) -> tuple[list[str], list[str]]:
         return [], [str(error)]
     alone, others = (_changes(notebook, stored[part], now[part], getattr(places, part), root) for part in Parts._fields)
     others += _changed_files(stored["data"], digests([n for n in stored["data"] if (root / n).exists()], root), root)
+    others += _changed_quotes(stored.get("quoted", {}), root)
     for name, installed in _versions().items():
         if (then := stored["versions"].get(name)) != installed:
             others.append(f"it ran with {name} {then}, installed is {installed}")
@@ -148,6 +156,11 @@ def _changed_files(stored: dict[str, str], now: dict[str, str], root: Path) -> l
     return [f"{name} {'changed' if (root / name).exists() else 'is gone'}" for name in _differing(stored, now)]
 
 
+def _changed_quotes(quoted: dict[str, float], root: Path) -> list[str]:
+    now = findings.read(root)
+    return [f"it quotes {name} = {then}, now {now.get(name)}" for name, then in quoted.items() if now.get(name) != then]
+
+
 def _differing(stored: dict[str, str], now: dict[str, str]) -> list[str]:
     return sorted(name for name in {*stored, *now} if stored.get(name) != now.get(name))
 
@@ -184,7 +197,8 @@ def _data(package: Path) -> Iterator[Path]:
 
 
 def _is_data(path: Path) -> bool:
-    return path.suffix not in _NOT_DATA and not path.name.startswith(".")
+    """Whether a file counts whole. Of the findings only those that are quoted count."""
+    return path.suffix not in _NOT_DATA and not path.name.startswith(".") and path.name != findings.FILE.name
 
 
 def _may_matter(path: Path) -> bool:

@@ -93,9 +93,9 @@ def _renew(path: Path, root: Path) -> None:
     """Bring the fingerprint of a notebook up to date that was fresh before the addresses changed."""
     if fingerprint.stale(path, root):
         notebook = nbformat.read(path, as_version=4)
-        used = list(notebook.metadata[fingerprint.KEY]["data"])
+        stored = notebook.metadata[fingerprint.KEY]
         notebook = notebooks.normalise(notebook)
-        fingerprint.record(notebook, root, used)
+        fingerprint.record(notebook, root, list(stored["data"]), stored.get("quoted", {}))
         notebooks.write(notebook, path)
 
 

@@ -112,7 +112,7 @@ def test_a_number_edited_by_hand_is_caught_even_with_its_checksum(tmp_path, monk
     )
     assert before in edited.data[face]
     edited.data[face] = edited.data[face].replace(before, after, 1)
-    fingerprint.record(notebook, ROOT, [])
+    fingerprint.record(notebook, ROOT, [], {})
     notebooks.write(notebook, tmp_path / "edited.ipynb")
     assert fingerprint.stale(tmp_path / "edited.ipynb", ROOT) == []
     (differing,) = run_alone(tmp_path / "edited.ipynb", ROOT, monkeypatch).differing

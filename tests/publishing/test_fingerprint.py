@@ -13,7 +13,7 @@ def stored(book):
 
 def store(path, book):
     notebook = notebooks.normalise(notebooks.read(path))
-    fingerprint.record(notebook, book, ["lib/tools/waves.py", "lib/tools/table.txt"])
+    fingerprint.record(notebook, book, ["lib/tools/waves.py", "lib/tools/table.txt"], {})
     notebooks.write(notebook, path)
     return path
 

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from lib.notebook.finding import MUST_HOLD
+
 ROOT = Path(__file__).resolve().parents[2]
 STAND_IN = "#!/bin/sh\nprintf '%s\\0' \"$@\" >> arguments\nprintf '\\n' >> arguments\n"
 ATTACKS = [
@@ -61,6 +63,12 @@ def test_a_value_is_one_argument_and_not_run(project, target, variable, module, 
     called = make(project, target, f"{variable}={value}")
     assert ["-m", module, *options, value] in called
     assert not (project / "pwned").exists()
+
+
+def test_when_the_chapters_are_tested_each_finding_must_hold(project):
+    lines = subprocess.run(["make", "-n", "test"], cwd=project, check=True, capture_output=True, text=True).stdout
+    (tested,) = [line for line in lines.splitlines() if "--nbval" in line]
+    assert f"{MUST_HOLD}=1 " in tested
 
 
 def test_without_values_there_are_no_arguments(project):
