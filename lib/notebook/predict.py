@@ -63,12 +63,13 @@ def card_html(question: str, replies: Mapping[str, str], truth: str) -> str:
 def _fold(answer: str, reply: str, right: bool) -> str:
     """One answer, and folded in it whether it is right and the sentence on it.
 
-    Its height suits a finger. Without data-lm-suppress-shortcuts JupyterLab takes the Enter key for itself.
+    It is high enough for a finger. Without data-lm-suppress-shortcuts JupyterLab takes the Enter key for itself.
     """
     name, sign, verdict = ("right", "✓", "Right.") if right else ("wrong", "✗", "Not so.")
     return (
         f'<details class="predict-{name}">'
         '<summary data-lm-suppress-shortcuts="true" style="padding:0.8em 0.9em;cursor:pointer">'
         f"{html.escape(answer)}</summary>"
-        f'<p><span aria-hidden="true">{sign} </span><strong>{verdict}</strong> {html.escape(reply)}</p></details>'
+        '<p style="margin:0 0.9em 0.8em 2.2em">'
+        f'<span aria-hidden="true">{sign} </span><strong>{verdict}</strong> {html.escape(reply)}</p></details>'
     )

@@ -11,8 +11,8 @@ from lib.notebook import predict
 
 module = sys.modules["lib.notebook.predict"]
 
-QUESTION = "Is 3 < 4 & σ > 0?"
-ANSWERS = {"No <b>way</b>": "It looks so.", "Both": "3 < 4 by one.", "Only σ > 0": "It is half of it."}
+QUESTION = "Is 3 < 4 & <i>σ > 0?"
+ANSWERS = {"No <b>way</b>": "It looks so.", "Both": "3 < 4 by one.", "Only σ > 0": "Half of <b>it</b>."}
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def test_every_answer_unfolds_its_sentence_and_one_of_them_is_right(shown):
     folds = card.find_all("details", recursive=False)
     assert [fold.summary.text for fold in folds] == list(ANSWERS), "in the order in which they were given"
     assert [fold.p.text for fold in folds] == [
-        "✗ Not so. It looks so.", "✓ Right. 3 < 4 by one.", "✗ Not so. It is half of it.",
+        "✗ Not so. It looks so.", "✓ Right. 3 < 4 by one.", "✗ Not so. Half of <b>it</b>.",
     ]  # fmt: skip
     assert [fold["class"] for fold in folds] == [["predict-wrong"], ["predict-right"], ["predict-wrong"]]
     assert not any(fold.has_attr("open") for fold in folds)
@@ -44,7 +44,7 @@ def test_every_answer_unfolds_its_sentence_and_one_of_them_is_right(shown):
 def test_a_card_has_no_scripts_no_styles_and_no_names_that_a_second_one_would_repeat(shown):
     asked()
     card = BeautifulSoup(shown[0][0]["text/html"], "html.parser")
-    assert not card.find_all(["script", "style", "b"])
+    assert not card.find_all(["script", "style"])
     assert not card.find_all(lambda tag: tag.has_attr("id") or tag.has_attr("name"))
 
 
