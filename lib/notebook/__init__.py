@@ -1,4 +1,4 @@
-"""What a page shows: checked derivations and sentences, figures, interactive figures, and the library's own source."""
+"""What a page shows: checked derivations and sentences, figures, questions, and the library's own source."""
 
 from typing import TYPE_CHECKING
 
@@ -34,6 +34,7 @@ from lib.notebook.formulas import (
     vector,
 )
 from lib.notebook.pictures import COLORS, LiveFigure, apply_style, figure_html, show, show_images, tile
+from lib.notebook.predict import predict
 from lib.notebook.source import source
 
 if TYPE_CHECKING:
@@ -68,6 +69,7 @@ __all__ = [
     "log",
     "noise",
     "pi",
+    "predict",
     "recording",
     "show",
     "show_images",
