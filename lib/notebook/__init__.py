@@ -6,6 +6,7 @@ from IPython import get_ipython
 
 from lib.notebook.animation import animate
 from lib.notebook.controls import span
+from lib.notebook.diagram import show_diagram
 from lib.notebook.explore import explore
 from lib.notebook.formulas import (
     KL,
@@ -66,6 +67,7 @@ __all__ = [
     "pi",
     "recording",
     "show",
+    "show_diagram",
     "show_images",
     "source",
     "span",
