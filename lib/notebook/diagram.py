@@ -149,9 +149,10 @@ def _check_nodes(nodes: Sequence[Node], groups: Sequence[Group]) -> None:
             raise ValueError(f"kind of {node.name!r} must be one of {', '.join(KINDS)}, got {node.kind!r}")
         if node.name in names:
             raise ValueError(f"nodes holds two of the name {node.name!r}")
-        if len(node.at) != 2 or not all(isinstance(place, int | float) and place >= 0 for place in node.at):
+        at = node.at if isinstance(node.at, tuple) else ()
+        if len(at) != 2 or not all(isinstance(place, int | float) and place >= 0 for place in at):
             raise ValueError(f"at of {node.name!r} must be a row and a column from 0, got {node.at!r}")
-        if (other := places.setdefault(tuple(node.at), node.name)) != node.name:
+        if (other := places.setdefault(at, node.name)) != node.name:
             raise ValueError(f"nodes has {other!r} and {node.name!r} in one place, {node.at!r}")
         for text in (node.written, node.note):
             runs(text, SIZE)
@@ -171,14 +172,13 @@ def _check_arrow(arrow: Arrow, known: set[str]) -> None:
     for end, name in (("source", arrow.source), ("target", arrow.target)):
         if name not in known:
             raise ValueError(f"{end} of an arrow must be the name of a node ({', '.join(sorted(known))}), got {name!r}")
-    said = f"{arrow.source} → {arrow.target}"
     if arrow.source == arrow.target and not (arrow.leave and arrow.leave == arrow.enter):
-        raise ValueError(f"arrow {said} must leave and enter its node on one side, to be seen")
+        raise ValueError(f"arrow {arrow} must leave and enter its node on one side, to be seen")
     if arrow.label != "" and not arrow.label.strip():
-        raise ValueError(f"label of {said} must be a text or left out, got {arrow.label!r}")
+        raise ValueError(f"label of {arrow} must be a text or left out, got {arrow.label!r}")
     for name in ("leave", "enter", "side"):
         if getattr(arrow, name) not in ("", *SIDES):
-            raise ValueError(f"{name} of {said} must be one of {', '.join(SIDES)}, got {getattr(arrow, name)!r}")
+            raise ValueError(f"{name} of {arrow} must be one of {', '.join(SIDES)}, got {getattr(arrow, name)!r}")
     runs(arrow.label, SIZE)
 
 

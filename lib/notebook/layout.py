@@ -51,7 +51,7 @@ def laid_out(nodes: Sequence[Node], arrows: Sequence[Arrow], groups: Sequence[Gr
     cells = {node.name: node.at for node in nodes}
     sizes = {node.name: _size(node) for node in nodes}
     boxes = _boxes(cells, sizes, arrows, groups)
-    ways = [(arrow, _way(arrow, boxes)) for arrow in arrows]
+    ways = [(arrow, list(dict.fromkeys(_way(arrow, boxes)))) for arrow in arrows]
     taken = [box.grown(2) for box in boxes.values()]
     taken += [line for _, way in ways for line in lines(way)]
     inside = [(arrow, way) for arrow, way in ways if any({*arrow[:2]} <= {*group.nodes} for group in groups)]
@@ -102,13 +102,12 @@ def _middles(sizes: Mapping[float, float], gaps: Mapping[float, float]) -> dict[
     return found
 
 
-def _row_gap(above, below, cells, arrows, framed) -> float:
+def _row_gap(
+    above: float, below: float, cells: Mapping[str, Point], arrows: Sequence[Arrow], framed: list[list[Point]]
+) -> float:
     """Labels need room between rows, and so do the edge and title of a frame."""
-    labelled = any(
-        arrow.label and min(ends) <= above and max(ends) >= below
-        for arrow in arrows
-        if (ends := [cells[arrow.source][0], cells[arrow.target][0]])
-    )
+    spans = [sorted((cells[arrow.source][0], cells[arrow.target][0])) for arrow in arrows if arrow.label]
+    labelled = any(first <= above and last >= below for first, last in spans)
     begins = any(min(at[0] for at in group) == below for group in framed)
     ends_here = any(max(at[0] for at in group) == above for group in framed)
     return (ROOMY if labelled else NARROW) + (PADDING + TITLE) * begins + PADDING * ends_here
