@@ -1,7 +1,7 @@
 """The pictures of the chapter on autoencoders."""
 
 from lib.notebook.diagram import Diagram
-from lib.notebook.parts import Arrow, Node
+from lib.notebook.parts import Arrow, Node, chain
 
 
 def autoencoder_diagram() -> Diagram:
@@ -19,11 +19,8 @@ def autoencoder_diagram() -> Diagram:
             Node("loss", (2, 1), "loss", "‖x − x̂‖^2", "`loss`"),
         ],
         [
-            Arrow("x", "encoder", "B×1×28×28"),
-            Arrow("encoder", "z", "B×16"),
-            Arrow("z", "decoder", "B×16"),
-            Arrow("decoder", "sigmoid", "B×1×28×28"),
-            Arrow("sigmoid", "x̂", "B×1×28×28"),
+            *chain("x", "B×1×28×28", "encoder", "B×16", "z", "B×16", "decoder"),
+            *chain("decoder", "B×1×28×28", "sigmoid", "B×1×28×28", "x̂"),
             Arrow("x", "loss", leave="right", enter="top"),
             Arrow("x̂", "loss", leave="right", enter="bottom"),
         ],

@@ -1,7 +1,7 @@
 """The pictures of the chapter on DETR's encoder and decoder."""
 
 from lib.notebook.diagram import Diagram
-from lib.notebook.parts import Arrow, Node
+from lib.notebook.parts import Arrow, Node, chain
 
 
 def detr_diagram() -> Diagram:
@@ -24,17 +24,14 @@ def detr_diagram() -> Diagram:
             Node("pred_boxes", (7, 1), "data", "`pred_boxes`"),
         ],
         [
-            Arrow("images", "backbone.0", "B×1×64×64"),
-            Arrow("backbone.0", "input_proj", "B×96×8×8"),
+            *chain("images", "B×1×64×64", "backbone.0", "B×96×8×8", "input_proj", "B×96×8×8", "transformer.encoder"),
+            *chain("transformer.encoder", "B×64×96", "transformer.decoder", "B×10×96", "class_embed"),
+            *chain("class_embed", "B×10×11", "pred_logits"),
             Arrow("backbone.0", "backbone.1", leave="right", enter="top"),
-            Arrow("input_proj", "transformer.encoder", "B×96×8×8"),
             Arrow("backbone.1", "transformer.encoder", leave="bottom", enter="right"),
-            Arrow("transformer.encoder", "transformer.decoder", "B×64×96"),
             Arrow("backbone.1", "transformer.decoder", leave="right", enter="right", shift=-7),
             Arrow("query_embed", "transformer.decoder", leave="top", enter="right", shift=7),
-            Arrow("transformer.decoder", "class_embed", "B×10×96"),
             Arrow("transformer.decoder", "bbox_embed"),
-            Arrow("class_embed", "pred_logits", "B×10×11"),
             Arrow("bbox_embed", "pred_boxes", "B×10×4"),
         ],
     )

@@ -1,7 +1,7 @@
 """The pictures of the chapter on the VAE."""
 
 from lib.notebook.diagram import Diagram
-from lib.notebook.parts import Arrow, Node
+from lib.notebook.parts import Arrow, Node, chain
 
 
 def vae_diagram() -> Diagram:
@@ -23,15 +23,10 @@ def vae_diagram() -> Diagram:
             Node("x̂", (7, 1), "data"),
         ],
         [
-            Arrow("x", "encoder", "B×1×28×28"),
+            *chain("x", "B×1×28×28", "encoder", "B×16", "logvar", "", "reparameterize"),
             Arrow("encoder", "mu", "B×16", side="top"),
-            Arrow("encoder", "logvar", "B×16"),
             Arrow("mu", "reparameterize"),
-            Arrow("logvar", "reparameterize"),
             Arrow("noise", "reparameterize", "B×16"),
-            Arrow("reparameterize", "z"),
-            Arrow("z", "decoder", "B×16"),
-            Arrow("decoder", "sigmoid", "B×1×28×28"),
-            Arrow("sigmoid", "x̂", "B×1×28×28"),
+            *chain("reparameterize", "", "z", "B×16", "decoder", "B×1×28×28", "sigmoid", "B×1×28×28", "x̂"),
         ],
     )

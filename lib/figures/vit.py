@@ -1,7 +1,7 @@
 """The pictures of the chapter on the vision transformer."""
 
 from lib.notebook.diagram import Diagram
-from lib.notebook.parts import Arrow, Group, Node
+from lib.notebook.parts import Arrow, Group, Node, chain
 
 TOKENS = "B×17×48"
 BLOCK = ("tokens", "norm1", "attn", "first sum", "attended", "norm2", "mlp", "second sum")
@@ -48,24 +48,14 @@ def _vit() -> Diagram:
             Node("scores", (14, 0), "data"),
         ],
         [
-            Arrow("x", "patch_embed", "B×1×28×28"),
-            Arrow("patch_embed", "cat", "B×16×48"),
+            *chain("x", "B×1×28×28", "patch_embed", "B×16×48", "cat", TOKENS, "+", TOKENS, "tokens"),
             Arrow("cls_token", "cat"),
-            Arrow("cat", "+", TOKENS),
             Arrow("pos_embed", "+"),
-            Arrow("+", "tokens", TOKENS),
-            Arrow("tokens", "norm1"),
-            Arrow("norm1", "attn", TOKENS),
-            Arrow("attn", "first sum", TOKENS),
+            *chain("tokens", "", "norm1", TOKENS, "attn", TOKENS, "first sum", "", "attended"),
+            *chain("attended", "", "norm2", TOKENS, "mlp", TOKENS, "second sum", TOKENS, "norm"),
             Arrow("tokens", "first sum", leave="left", enter="left", around=30),
-            Arrow("first sum", "attended"),
-            Arrow("attended", "norm2"),
-            Arrow("norm2", "mlp", TOKENS),
-            Arrow("mlp", "second sum", TOKENS),
             Arrow("attended", "second sum", leave="left", enter="left", around=30),
-            Arrow("second sum", "norm", TOKENS),
-            Arrow("norm", "head", "B×48, the first token"),
-            Arrow("head", "scores", "B×10"),
+            *chain("norm", "B×48, the first token", "head", "B×10", "scores"),
         ],
         [Group("blocks", BLOCK, "× 4")],
     )

@@ -1,7 +1,7 @@
 """The pictures of the chapter on the VQ-VAE."""
 
 from lib.notebook.diagram import Diagram
-from lib.notebook.parts import Arrow, Group, Node
+from lib.notebook.parts import Arrow, Group, Node, chain
 
 
 def vqvae_diagram() -> Diagram:
@@ -24,18 +24,12 @@ def vqvae_diagram() -> Diagram:
             Node("x̂", (9, 0), "data"),
         ],
         [
-            Arrow("x", "enc", "B×1×28×28"),
-            Arrow("enc", "quantize_conv", "B×64×7×7"),
-            Arrow("quantize_conv", "z_e", "B×16×7×7"),
-            Arrow("z_e", "nearest"),
-            Arrow("nearest", "indices"),
-            Arrow("indices", "lookup"),
+            *chain("x", "B×1×28×28", "enc", "B×64×7×7", "quantize_conv", "B×16×7×7", "z_e"),
+            *chain("z_e", "", "nearest", "", "indices", "", "lookup", "", "z_q"),
+            *chain("z_q", "B×16×7×7", "dec", "B×1×28×28", "x̂"),
             Arrow("embed", "nearest", leave="top", enter="right"),
             Arrow("embed", "lookup", leave="bottom", enter="right"),
-            Arrow("lookup", "z_q"),
             Arrow("z_q", "z_e", "gradient", leave="left", enter="left", side="left", around=32, dashed=True),
-            Arrow("z_q", "dec", "B×16×7×7"),
-            Arrow("dec", "x̂", "B×1×28×28"),
         ],
         [Group("quantize", ["nearest", "indices", "embed", "lookup"])],
     )

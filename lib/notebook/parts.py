@@ -59,6 +59,16 @@ class Arrow(NamedTuple):
         return f"{self.source} → {self.target}"
 
 
+def chain(*steps: str, side: str = "") -> list[Arrow]:
+    """Arrows from box to box: `chain("x", "B×784", "encoder", "", "z")` has a label on the first of two.
+
+    Raises ValueError unless names and labels take turns, with a name at both ends.
+    """
+    if len(steps) < 3 or len(steps) % 2 == 0:
+        raise ValueError(f"steps must be a name, a label, a name and so on, and end with a name, got {steps!r}")
+    return [Arrow(*steps[n : n + 3 : 2], steps[n + 1], side=side) for n in range(0, len(steps) - 2, 2)]
+
+
 class Group(NamedTuple):
     """Boxes in a dashed frame. Its `note`, such as "× 12", stands behind the name; the first node gives its place."""
 

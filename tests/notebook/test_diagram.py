@@ -1,6 +1,7 @@
 """Diagrams: what is drawn, what is refused, and that nothing overlaps."""
 
 import re
+from itertools import pairwise
 
 import pytest
 from bs4 import BeautifulSoup
@@ -9,7 +10,7 @@ from lib.notebook import diagram, pictures
 from lib.notebook.diagram import KINDS, WIDEST, Diagram, diagram_html, show_diagram
 from lib.notebook.layout import laid_out
 from lib.notebook.lettering import measured, runs, written
-from lib.notebook.parts import Arrow, Box, Group, Node
+from lib.notebook.parts import Arrow, Box, Group, Node, chain
 
 ALT = "Three boxes in a row, one below the other."
 NODES = [Node("x", (0, 0), "data"), Node("encoder", (1, 0)), Node("z", (2, 0), "latent")]
@@ -90,8 +91,8 @@ def test_a_sign_with_nothing_behind_it_is_refused(text):
 
 def one(node=None, arrow=None, group=None, alt=ALT, mark=""):
     """A diagram with one thing in it that is wrong."""
-    return Diagram(alt, [*NODES, *([node] if node else [])], [*ARROWS, *([arrow] if arrow else [])],
-                   [group] if group else [], mark)  # fmt: skip
+    nodes, arrows = [*NODES, *([node] if node else [])], [*ARROWS, *([arrow] if arrow else [])]
+    return Diagram(alt, nodes, arrows, [group] if group else [], mark)
 
 
 WRONG = {
@@ -200,8 +201,11 @@ def test_an_arrow_from_a_small_box_meets_a_wide_one_straight():
 
 def test_a_column_makes_room_for_a_label_between_two_boxes():
     row = [Node("a", (0, 0)), Node("b", (0, 1))]
-    bare, labelled = (Diagram(ALT, row, [Arrow("a", "b", label)]).layout() for label in ("", "B×16×7×7"))
-    assert labelled.boxes["b"].left - labelled.boxes["a"].right > measured("B×16×7×7", 14) > bare.boxes["b"].left - bare.boxes["a"].right  # fmt: skip  # noqa: E501
+    gaps = []
+    for label in ("", "B×16×7×7"):
+        boxes = Diagram(ALT, row, [Arrow("a", "b", label)]).layout().boxes
+        gaps.append(boxes["b"].left - boxes["a"].right)
+    assert gaps[1] > measured("B×16×7×7", 14) > gaps[0]
 
 
 def test_a_group_is_drawn_open_closed_or_alone():
@@ -239,5 +243,12 @@ def test_every_side_and_every_way_between_two_boxes_can_be_drawn():
             for enter in ("", *diagram.SIDES):
                 arrow = Arrow("a", "b", leave=leave, enter=enter)
                 way = laid_out([Node("a", (0, 0)), Node("b", at)], [arrow], []).ways[0][1]
-                assert all(x == to_x or y == to_y for (x, y), (to_x, to_y) in zip(way, way[1:]))
+                assert all(x == to_x or y == to_y for (x, y), (to_x, to_y) in pairwise(way))
                 assert diagram._line(way, dashed=False)
+
+
+def test_a_chain_of_arrows_is_read_name_by_name():
+    assert chain("x", "B×1×28×28", "encoder", "B×16", "z") == ARROWS
+    for steps in ((), ("x",), ("x", "B×16"), ("x", "", "z", "")):
+        with pytest.raises(ValueError, match="steps must be a name, a label"):
+            chain(*steps)
