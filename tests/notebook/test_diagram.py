@@ -155,7 +155,7 @@ def test_a_label_without_room_is_named_with_what_is_in_its_way():
 def test_two_labels_in_one_place_are_both_named():
     there, back = Arrow("x", "encoder", "forth", side="right"), Arrow("encoder", "x", "back", side="right")
     assert Diagram(ALT, NODES, [there, back._replace(side="left")]).svg()
-    layout = Diagram(ALT, NODES, [there, back._replace(side="left")]).layout()
+    layout = Diagram(ALT, NODES, [there._replace(side=""), back._replace(side="")]).layout()
     (first, spot), (second, _) = layout.labels
     clash = layout._replace(labels=[(first, spot), (second, spot)]).clashes()
     assert "the label 'forth' of x → encoder meets the label 'back' of encoder → x" in clash
@@ -220,8 +220,10 @@ def test_a_group_is_drawn_open_closed_or_alone():
 
 
 def test_a_frame_holds_its_nodes_arrows_and_labels_and_its_title_is_free():
-    layout = laid_out(NODES, [*ARROWS, Arrow("encoder", "z", leave="left", enter="left")], [GROUP])
+    wide = Arrow("encoder", "z", "wider than the boxes", leave="left", enter="left", side="left")
+    layout = laid_out(NODES, [ARROWS[0], wide], [GROUP])
     (_, frame, title), (_, label) = layout.frames[0], layout.labels[0]
+    assert label.width == measured(wide.label, 14)
     for box in (layout.boxes["encoder"], layout.boxes["z"], label, title):
         assert frame.left < box.left and box.right < frame.right and frame.top < box.top and box.bottom < frame.bottom
     assert not layout.clashes()
@@ -252,3 +254,17 @@ def test_a_chain_of_arrows_is_read_name_by_name():
     for steps in ((), ("x",), ("x", "B×16"), ("x", "", "z", "")):
         with pytest.raises(ValueError, match="steps must be a name, a label"):
             chain(*steps)
+
+
+def test_a_frame_keeps_its_distance_from_what_stands_around_it():
+    nodes = [*NODES, Node("end", (3, 0)), Node("beside", (1, 1)), Node("edge", (3, 1))]
+    layout = Diagram(ALT, nodes, [], [Group("g", ["encoder"])]).layout()
+    boxes, (_, frame, _) = layout.boxes, layout.frames[0]
+    assert boxes["beside"].left - frame.right >= 18
+    assert boxes["z"].top - frame.bottom >= 18 and frame.top - boxes["x"].bottom >= 18
+
+
+def test_arrows_that_become_one_are_drawn_once():
+    pair = [Node("x", (0, 0), "data"), Node("a", (1, 0)), Node("b", (1, 1))]
+    closed = Diagram(ALT, pair, [Arrow("x", "a"), Arrow("x", "b")], [Group("both", ["a", "b"])]).collapsed("both", "C.")
+    assert closed.arrows == (Arrow("x", "both"),)
