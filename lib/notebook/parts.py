@@ -66,7 +66,10 @@ def chain(*steps: str, side: str = "") -> list[Arrow]:
     """
     if len(steps) < 3 or len(steps) % 2 == 0:
         raise ValueError(f"steps must be a name, a label, a name and so on, and end with a name, got {steps!r}")
-    return [Arrow(*steps[n : n + 3 : 2], steps[n + 1], side=side) for n in range(0, len(steps) - 2, 2)]
+    return [
+        Arrow(source, target, label, side=side)
+        for source, label, target in zip(steps[0:-2:2], steps[1::2], steps[2::2], strict=True)
+    ]
 
 
 class Group(NamedTuple):
