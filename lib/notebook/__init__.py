@@ -6,6 +6,7 @@ from IPython import get_ipython
 
 from lib.notebook.animation import animate
 from lib.notebook.controls import span
+from lib.notebook.diagram import show_diagram
 from lib.notebook.explore import explore
 from lib.notebook.finding import exact, finding, found, told
 from lib.notebook.formulas import (
@@ -72,6 +73,7 @@ __all__ = [
     "predict",
     "recording",
     "show",
+    "show_diagram",
     "show_images",
     "source",
     "span",

@@ -25,9 +25,10 @@ def test_an_unused_import_is_refused(tmp_path):
         ("lib/notebook/pictures.py", "lib.notebook.explore", "No cycles are allowed in lib.notebook."),
         ("lib/autoencoders/vae.py", "lib.training", "lib.autoencoders is not allowed to import lib.training"),
         ("lib/autoencoders/vae.py", "lib.notebook", "lib.autoencoders is not allowed to import lib.notebook"),
+        ("lib/notebook/diagram.py", "lib.figures", "lib.notebook is not allowed to import lib.figures"),
         ("lib/training/fit.py", "lib.autoencoders", "lib.training is not allowed to import lib.autoencoders"),
     ],
-    ids=["circle", "model-to-training", "model-to-notebook", "training-to-model"],
+    ids=["circle", "model-to-training", "model-to-notebook", "notebook-to-figures", "training-to-model"],
 )
 def test_an_import_against_the_contract_is_refused(tmp_path, file, imported, message):
     copy(tmp_path, "lib", "pyproject.toml")

@@ -11,7 +11,16 @@ HEAVY = (
     "accelerate", "matplotlib", "pycocotools", "scipy.linalg", "scipy.optimize", "scipy.stats", "skimage", "sympy",
     "torchmetrics", "torchvision",
 )  # fmt: skip
-PACKAGES = ("attention", "autoencoders", "detection", "diffusion", "notebook", "training", "vision_transformers")
+PACKAGES = (
+    "attention",
+    "autoencoders",
+    "detection",
+    "diffusion",
+    "figures",
+    "notebook",
+    "training",
+    "vision_transformers",
+)
 
 
 def fresh(code):
