@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from lib import run
+from lib.autoencoders import VAE
 from lib.diffusion import digit_unet
 from lib.diffusion.latent import digit_first_stage, digit_latent_denoiser
 from lib.recipes import detection, diffusion
@@ -143,7 +144,7 @@ def test_a_finished_training_is_not_published_as_another(few):
         run.main([*few, "--beta", "4", "--publish"])
     assert list(pretrained.FOLDER.glob("*.safetensors")) == []
     run.main([*few, "--may-differ", "device", "--publish"])
-    assert pretrained.load("vae", run.VAE(2))["beta"] == "1.0"
+    assert pretrained.load("vae", VAE(2))["beta"] == "1.0"
 
 
 def test_every_option_is_part_of_the_identity_or_told_to_fit(few, monkeypatch):
@@ -177,4 +178,4 @@ def test_an_interrupted_run_publishes_nothing_and_goes_on_later(few, monkeypatch
     assert capsys.readouterr().out == "stopped after 160 of 320 images\n"
     assert list(pretrained.FOLDER.glob("*.safetensors")) == []
     run.main([*few, "--publish"])
-    assert len(calls) == 6 + 5 and pretrained.load("vae", run.VAE(2))["images"] == "320"
+    assert len(calls) == 6 + 5 and pretrained.load("vae", VAE(2))["images"] == "320"

@@ -168,7 +168,7 @@ def test_wrong_labels_are_named():
         classifier_free(model, torch.zeros(2))
     with pytest.raises(ValueError, match=r"instead must be \(2,\), one for each label"):
         classifier_free(model, torch.zeros(2).long(), instead=torch.zeros(1).long())
-    with pytest.raises(ValueError, match="labels must be one for each of the 3 images, got 2"):
+    with pytest.raises(ValueError, match=r"labels must be one for each of the images \(3, 1\), got 2"):
         classifier_free(model, torch.zeros(2).long())(torch.zeros(3, 1), torch.zeros(3).long())
     with pytest.raises(ValueError, match=r"share must be a finite number, at least 0 and at most 1, got 2"):
         drop_labels(torch.zeros(2).long(), 2)
@@ -261,7 +261,7 @@ def test_wrong_wishes_and_encoders_are_named():
         towards_class(net, torch.zeros(2))
     with pytest.raises(ValueError, match=r"labels must be between 0 and 9, got values from 3 to 10"):
         towards_class(net, torch.tensor([3, 10]))(x, t)
-    with pytest.raises(ValueError, match="labels must be one for each of the 2 images, got 1"):
+    with pytest.raises(ValueError, match=r"labels must be one for each of the images \(2, 1, 28, 28\), got 1"):
         towards_class(net, torch.tensor([3]))(x, t)
     with pytest.raises(ValueError, match="noise must have the shape"):
         towards_image(net, PROCESSES["linear"], x, x[:1])

@@ -2,11 +2,11 @@ import pytest
 import torch
 from torch import nn
 
-from lib import run
 from lib.detection.digits import digit_detr
 from lib.diffusion import GaussianDiffusion, cosine_betas, ddim, digit_unet, linear_betas, sample
 from lib.diffusion.guidance import classifier_free
 from lib.diffusion.latent import digit_first_stage, digit_latent_denoiser
+from lib.recipes import detection, vision_transformers
 from lib.training import CheckpointError, digit_statistics, frechet_distance, load_mnist, pretrained
 from lib.vision_transformers.digits import digit_mae
 
@@ -119,9 +119,9 @@ def test_shipped_latent_diffusion_draws_what_is_asked():
 def test_shipped_mae_fills_gaps():
     model, test = digit_mae(), load_mnist("test")
     with torch.no_grad():
-        before = run.mae_test(model.eval(), test.images[:500], test.labels[:500])["test_error"]
+        before = vision_transformers.mae_test(model.eval(), test.images[:500], test.labels[:500])["test_error"]
         pretrained.load("mae", model)
-        after = run.mae_test(model, test.images[:500], test.labels[:500])["test_error"]
+        after = vision_transformers.mae_test(model, test.images[:500], test.labels[:500])["test_error"]
     assert after < 0.0417 < before
 
 
@@ -130,9 +130,9 @@ def test_shipped_detr_finds_digits(monkeypatch):
     monkeypatch.setattr(run, "SCENES", 150)
     model, test = digit_detr().eval(), load_mnist("test")
     with torch.no_grad():
-        assert run.detr_test(model, test.images, test.labels)["AP50"] < 0.05
+        assert detection.detr_test(model, test.images, test.labels)["AP50"] < 0.05
         pretrained.load("detr", model)
-        assert run.detr_test(model, test.images, test.labels)["AP50"] > 0.93
+        assert detection.detr_test(model, test.images, test.labels)["AP50"] > 0.93
 
 
 @pytest.mark.slow
