@@ -127,7 +127,7 @@ def test_shipped_mae_fills_gaps():
 
 @pytest.mark.slow
 def test_shipped_detr_finds_digits(monkeypatch):
-    monkeypatch.setattr(run, "SCENES", 150)
+    monkeypatch.setattr(detection, "SCENES", 150)
     model, test = digit_detr().eval(), load_mnist("test")
     with torch.no_grad():
         assert detection.detr_test(model, test.images, test.labels)["AP50"] < 0.05
