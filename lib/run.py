@@ -19,7 +19,9 @@ import torch
 from accelerate import PartialState
 from torch import Tensor, nn
 
-from lib.recipes import autoencoders, detection, diffusion, vision_transformers
+from lib.recipes import autoencoders, detection, vision_transformers
+from lib.recipes import diffusion as denoising
+from lib.recipes.diffusion import diffusion as diffusion  # the noise in which they are trained
 from lib.training import (
     History,
     budget,
@@ -64,39 +66,39 @@ RECIPES = {
     "vqvae": Recipe(autoencoders.build_vqvae, autoencoders.vq_loss, autoencoders.vq_test, batch_size=32),
     "vqvae2": Recipe(autoencoders.build_vqvae2, autoencoders.vq_loss, autoencoders.vq_test, batch_size=32),
     "ddpm": Recipe(
-        diffusion.build_ddpm,
-        diffusion.ddpm_loss,
-        diffusion.ddpm_test,
-        diffusion.ddpm_sample,
+        denoising.build_ddpm,
+        denoising.ddpm_loss,
+        denoising.ddpm_test,
+        denoising.ddpm_sample,
         cpu_images=400_000,
         batch_size=32,
     ),
     "conditional": Recipe(
-        diffusion.build_conditional,
-        diffusion.conditional_loss,
-        diffusion.conditional_test,
-        diffusion.conditional_sample,
+        denoising.build_conditional,
+        denoising.conditional_loss,
+        denoising.conditional_test,
+        denoising.conditional_sample,
         cpu_images=400_000,
         batch_size=32,
         lr=2.5e-3,
     ),
     "first_stage": Recipe(
-        diffusion.build_first_stage,
-        diffusion.first_stage_loss,
-        diffusion.first_stage_test,
+        denoising.build_first_stage,
+        denoising.first_stage_loss,
+        denoising.first_stage_test,
         cpu_images=120_000,
         batch_size=32,
         clip=1.0,
-        finish=diffusion.first_stage_finish,
+        finish=denoising.first_stage_finish,
     ),
     "latent": Recipe(
-        diffusion.build_latent,
-        diffusion.latent_loss,
-        diffusion.latent_test,
-        diffusion.latent_sample,
+        denoising.build_latent,
+        denoising.latent_loss,
+        denoising.latent_test,
+        denoising.latent_sample,
         cpu_images=400_000,
         batch_size=32,
-        prepare=diffusion.latent_codes,
+        prepare=denoising.latent_codes,
     ),
     "detr": Recipe(
         detection.build_detr,

@@ -116,11 +116,11 @@ class CodePrior(nn.Module):
         logits = self.head(self.norm(x[:, condition.shape[1] - 1 :]))
         return logits.transpose(1, 2).unflatten(2, self.shape)
 
-    def loss(self, codes: Tensor, labels: Tensor | None = None, upper: Tensor | None = None) -> dict[str, Tensor]:
-        """Cross-entropy in nats a code, float32 or wider, as "loss": maps (B, h, w), labels (B,) and upper maps."""
+    def loss(self, codes: Tensor, labels: Tensor | None = None, upper: Tensor | None = None) -> Tensor:
+        """Cross-entropy in nats a code, in float32 or wider, for maps (B, h, w), labels (B,) and upper maps."""
         codes = check_map("codes", codes, self.num_codes, self.shape)
         check_some("codes", codes)
-        return {"loss": F.cross_entropy(upcast(self(codes, labels, upper)), codes)}
+        return F.cross_entropy(upcast(self(codes, labels, upper)), codes)
 
     @torch.no_grad()
     def sample(

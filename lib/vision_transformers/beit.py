@@ -44,8 +44,8 @@ class BEiT(VisionTransformer):
         z = z + resample_pos_embed(self.pos_embed, self.patch_embed.grid_size, size)
         return self.head(self.norm(self.blocks(z))[:, 1:])
 
-    def loss(self, x: Tensor, words: Tensor, mask_ratio: float = 0.4, noise: Tensor | None = None) -> dict[str, Tensor]:
-        """Cross-entropy of the hidden patches' words (B, N) as "loss", in nats a patch, float32 or wider (equation 2).
+    def loss(self, x: Tensor, words: Tensor, mask_ratio: float = 0.4, noise: Tensor | None = None) -> Tensor:
+        """Cross-entropy of the hidden patches' words (B, N), in nats a patch, float32 or wider (equation 2).
 
         In each image the patches with the smallest `noise` (B, N) are hidden, a share of `mask_ratio`, at least one;
         without noise it is drawn.
@@ -66,4 +66,4 @@ class BEiT(VisionTransformer):
         scores = self(x, order.argsort(dim=1) < hidden)
         places = order[:, :hidden].sort(dim=1).values  # a mask as index would wait for the device to count
         scores = scores.gather(1, places[..., None].expand(-1, -1, scores.shape[2]))
-        return {"loss": F.cross_entropy(upcast(scores.flatten(0, 1)), words.gather(1, places).flatten())}
+        return F.cross_entropy(upcast(scores.flatten(0, 1)), words.gather(1, places).flatten())
