@@ -55,18 +55,12 @@ def predict(question: str, answers: Mapping[str, str], *, truth: str, holds: boo
     if not holds and os.environ.get(MUST_HOLD):
         raise AssertionError(f"the run does not confirm {truth!r}, the answer to {question!r}")
     note = "" if holds else OTHERWISE
-    text = [
-        question,
-        *(f"- {answer}" for answer in replies),
-        *[note] * (not holds),
-        f"The truth: {truth}",
-        replies[truth],
-    ]
-    publish({"text/html": card_html(question, replies, truth, note)}, "\n".join(text))
+    text = [question, *(f"- {answer}" for answer in replies), note, f"The truth: {truth}", replies[truth]]
+    publish({"text/html": card_html(question, replies, truth, note)}, "\n".join(filter(None, text)))
 
 
 def card_html(question: str, replies: Mapping[str, str], truth: str, note: str = "") -> str:
-    """The card: `<fieldset class="predict">` with the question and a note as its legend, a `<details>` for each answer."""
+    """The card: `<fieldset class="predict">` question and note as its legend, a `<details>` an answer."""
     folds = "".join(_fold(answer, reply, answer == truth) for answer, reply in replies.items())
     asked = f"<small>Choose before you read on</small><br><strong>{html.escape(question)}</strong>"
     if note:
