@@ -22,6 +22,9 @@ LARGEST = 1_500_000  # bytes of a notebook with its outputs
 COLOURS = 64
 
 _KEPT = ("tags", "mystnb")
+# What the page folds or leaves out by its tag, JupyterLab and Colab fold by these.
+_NO_SOURCE = {"hide-input", "hide-cell", "remove-input"}
+_NO_OUTPUT = {"hide-output", "hide-cell"}
 _KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
 _LANGUAGE = {"name": "python", "file_extension": ".py", "pygments_lexer": "ipython3"}
 _NOISE = re.compile(r"^$|\d+%\||\bit/s\b|\bs/it\b|building the font cache")  # a progress bar, a first start
@@ -88,11 +91,21 @@ def normalise(notebook: NotebookNode) -> NotebookNode:
         cell.id = _identity(cell, seen)
         cell.metadata = NotebookNode({key: cell.metadata[key] for key in _KEPT if key in cell.metadata})
         if cell.cell_type == "code":
+            cell.metadata |= _folds({*cell.metadata.get("tags", [])})
             cell.outputs, wrong = _outputs(cell)
             faults += [f"{label(number, cell)} {fault}" for fault in wrong]
     if faults:
         raise NotebookError("; ".join(faults))
     return nbformat.reads(nbformat.writes(notebook), as_version=4)
+
+
+def _folds(tags: set[str]) -> dict[str, object]:
+    """The metadata by which JupyterLab and Colab fold a cell with these tags."""
+    folded = {"source_hidden": bool(tags & _NO_SOURCE), "outputs_hidden": bool(tags & _NO_OUTPUT)}
+    if not any(folded.values()):
+        return {}
+    colab = {"cellView": "form"} if folded["source_hidden"] else {}
+    return {"jupyter": {name: True for name, hidden in folded.items() if hidden}, **colab}
 
 
 def label(number: int, cell: NotebookNode) -> str:
