@@ -59,7 +59,7 @@ def test_own_pictures_are_learned_and_drawn(place, capsys):
         ", 20, target": ", 2, target",
     }
     sources = blocks("own-pictures", smaller)
-    assert sum(len(source.splitlines()) for source in sources) <= 42
+    assert sum(len(source.splitlines()) for source in sources) <= 40
     made = run_all(sources)
     assert made["images"].shape == (8, 3, 32, 32) and made["labels"].tolist() == [0] * 4 + [1] * 4
     assert made["images"].min() < -0.9 and made["images"].max() > 0.9
