@@ -8,6 +8,7 @@ import base64
 import copy
 import hashlib
 import io
+import json
 import re
 from collections import Counter
 from pathlib import Path
@@ -60,8 +61,17 @@ def write(notebook: NotebookNode, path: Path) -> None:
     """Write `notebook` at once or not at all; raises `NotebookError` above `LARGEST` bytes."""
     text = nbformat.writes(notebook).rstrip("\n") + "\n"
     if (size := len(text.encode())) > LARGEST:
-        raise NotebookError(f"{path}: wanted at most {LARGEST:,} bytes with its outputs, got {size:,}")
+        wanted = f"wanted at most {LARGEST:,} bytes with its outputs, got {size:,}"
+        raise NotebookError(f"{path}: {wanted}; {largest_outputs(notebook)}")
     write_text(text, path)
+
+
+def largest_outputs(notebook: NotebookNode, count: int = 3) -> str:
+    """The cells that store most, and how much, in words."""
+    code = [(number, cell) for number, cell in enumerate(notebook.cells, start=1) if cell.cell_type == "code"]
+    sizes = [(len(json.dumps(cell.outputs).encode()), label(number, cell)) for number, cell in code if cell.outputs]
+    largest = sorted(sizes, key=lambda entry: -entry[0])[:count]
+    return "the largest outputs are those of " + (", ".join(f"{name}: {size:,}" for size, name in largest) or "no cell")
 
 
 def write_text(text: str, path: Path) -> None:
