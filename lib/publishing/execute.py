@@ -128,7 +128,7 @@ def choose(chapter: str | None, root: Path) -> list[Path]:
         raise ValueError(f"chapter: {name} is not in _toc.yml; enter it there, as `- file: {name}`")
     if len(chosen) != 1:
         listed = ", ".join(str(path.relative_to(root).with_suffix("")) for path in every) or "none"
-        raise ValueError(f"chapter: wanted one of {listed} (see _toc.yml); got {chapter!r}: {len(chosen)} of them")
+        raise ValueError(f"chapter: wanted one of {listed}; got {chapter!r}: {len(chosen)} of them")
     return chosen
 
 

@@ -2,7 +2,6 @@
 
 import argparse
 import os
-import pickle
 from pathlib import Path
 
 import torch
@@ -61,8 +60,9 @@ def _unpickled(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     try:
         with torch.serialization.safe_globals([argparse.Namespace]):  # how a release was trained
             content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
-        raise CheckpointError(f"{path} is no file of weights, or not whole ({str(error).splitlines()[0]})") from error
+    except Exception as error:  # what a damaged pickle raises depends on where it is damaged
+        why = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise CheckpointError(f"{path} is no file of weights, or not whole ({why})") from error
     for name in WRAPPERS:
         if isinstance(content, dict) and isinstance(content.get(name), dict):
             content = content[name]
