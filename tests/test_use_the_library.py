@@ -63,7 +63,8 @@ def test_own_pictures_are_learned_and_drawn(place, capsys):
     made = run_all(sources)
     assert made["images"].shape == (8, 3, 32, 32) and made["labels"].tolist() == [0] * 4 + [1] * 4
     assert made["images"].min() < -0.9 and made["images"].max() > 0.9
-    assert made["drawn"].isfinite().all() and Image.open("drawn.png").size == (256, 32)
+    with Image.open("drawn.png") as picture:
+        assert made["drawn"].isfinite().all() and picture.size == (256, 32)
     fresh = made["build"]()
     assert not all(tensor.equal(made["model"].state_dict()[name]) for name, tensor in fresh.state_dict().items())
 
