@@ -4,13 +4,15 @@
     accelerate launch --multi_gpu -m lib.run vae --latent-dim 16 --checkpoint vae.safetensors
     torchrun --standalone --nproc_per_node 2 -m lib.run vae --latent-dim 16
 
-`--publish` stores the weights in the package, with how they were made; `lib.training.pretrained` loads them.
+The same command goes on from its checkpoint, and `lib.training.load_weights(file, model)` loads it. `--publish` stores
+the weights in the package, with how they were made; `lib.training.pretrained` loads them.
 
 A chapter's training cell does the same with the same `fit`. Here no notebook is needed, and Accelerate spreads the
 work over the GPUs of one or many machines (second line), or over processes on the CPU (third).
 """
 
 import argparse
+import os
 import time
 from collections.abc import Callable
 from typing import NamedTuple
@@ -23,7 +25,7 @@ from lib.recipes import autoencoders, detection, vision_transformers
 from lib.recipes import diffusion as denoising
 from lib.recipes.diffusion import diffusion as diffusion  # the noise in which they are trained
 from lib.training import (
-    History,
+    CheckpointError,
     budget,
     default_device,
     digit_statistics,
@@ -32,10 +34,11 @@ from lib.training import (
     load_mnist,
     pretrained,
 )
+from lib.training.checkpoint import read, read_training
 
 SAMPLES = 1000  # digits drawn to measure the Fréchet distance
 # What `fit` is told itself, or what does not change the weights. All other options are part of a checkpoint's identity.
-FIT_OPTIONS = ("images", "batch_size", "lr", "precision", "seed", "checkpoint", "may_differ", "publish")
+FIT_OPTIONS = ("images", "batch_size", "lr", "precision", "seed", "checkpoint", "may_differ", "publish", "overwrite")
 
 
 class Recipe(NamedTuple):
@@ -132,19 +135,27 @@ RECIPES = {
 }
 
 
-def parse(arguments: list[str] | None = None) -> argparse.Namespace:
-    """The command line as options."""
+def parser() -> argparse.ArgumentParser:
+    """The command line: a command for each model, with its own sizes and rates as defaults."""
     parser = argparse.ArgumentParser("python -m lib.run", description=__doc__.splitlines()[0])
-    models = parser.add_subparsers(dest="model", required=True)
+    models = parser.add_subparsers(dest="model", required=True, help="the model; MODEL --help lists its options")
     for name, recipe in RECIPES.items():
-        command = models.add_parser(name, help=recipe.build.__doc__)
-        command.add_argument("--images", type=int, default=None, help="images to see in all")
+        command = models.add_parser(name, help=recipe.build.__doc__, description=recipe.build.__doc__)
+        seen = f"{recipe.cpu_images:,}, on a GPU {10 * recipe.cpu_images:,}"
+        command.add_argument("--images", type=int, default=None, help=f"images to see in all (default: {seen})")
         command.add_argument(
             "--batch-size", type=int, default=recipe.batch_size, help="over all processes (default: %(default)s)"
         )
         command.add_argument("--lr", type=float, default=recipe.lr, help="highest learning rate (default: %(default)s)")
-        command.add_argument("--precision", choices=("auto", "no", "bf16"), default="auto")
-        command.add_argument("--seed", type=int, default=0)
+        command.add_argument(
+            "--precision",
+            choices=("auto", "no", "bf16"),
+            default="auto",
+            help="no: float32; bf16: bfloat16 where that is enough; auto: bf16 where it is quicker (default: auto)",
+        )
+        command.add_argument(
+            "--seed", type=int, default=0, help="of the start, the order and all noise (default: %(default)s)"
+        )
         command.add_argument("--checkpoint", help="safetensors file to write, and to go on from if it exists")
         command.add_argument(
             "--may-differ",
@@ -154,45 +165,99 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
             help="go on from a checkpoint made on another device, or in another precision",
         )
         command.add_argument("--publish", action="store_true", help="store the weights among those that ship")
+        command.add_argument("--overwrite", action="store_true", help="with --publish: in place of those there are")
     for name in ("autoencoder", "vae"):
-        models.choices[name].add_argument("--latent-dim", type=int, default=16, help="length of the code (default: 16)")
-        models.choices[name].add_argument("--network", choices=("mlp", "conv"), default="mlp")
+        command = models.choices[name]
+        command.add_argument("--latent-dim", type=int, default=16, help="length of the code (default: %(default)s)")
+        command.add_argument(
+            "--network", choices=("mlp", "conv"), default="mlp", help="linear layers or convolutions (default: mlp)"
+        )
     for name in ("vqvae", "vqvae2"):
         models.choices[name].add_argument(
-            "--codes", type=int, default=256, help="size of the vocabulary (default: 256)"
+            "--codes", type=int, default=256, help="size of the vocabulary (default: %(default)s)"
         )
-    models.choices["detr"].add_argument("--two-stage", action="store_true", help="the encoder's proposals as queries")
-    models.choices["detr"].add_argument(
-        "--pretrain", type=int, default=10_000, help="digits that the backbone learns to name before (default: 10000)"
+    detr = models.choices["detr"]
+    detr.add_argument("--two-stage", action="store_true", help="the encoder's proposals as queries")
+    detr.add_argument(
+        "--pretrain",
+        type=int,
+        default=10_000,
+        help="digits that the backbone learns to name before (default: %(default)s)",
     )
-    models.choices["detr"].add_argument("--queries", type=int, default=10, help="objects it can find (default: 10)")
-    models.choices["vae"].add_argument("--beta", type=float, default=1.0, help="weight of the KL term")
-    return parser.parse_args(arguments)
+    detr.add_argument("--queries", type=int, default=10, help="objects it can find (default: %(default)s)")
+    models.choices["vae"].add_argument(
+        "--beta", type=float, default=1.0, help="weight of the KL term (default: %(default)s)"
+    )
+    return parser
 
 
-def finished(history: History) -> History:
-    """The history itself, of a training that came to its end. An interrupted one ends the command: nothing is made of
-    it, and the checkpoint tells where to go on.
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    """The command line as options. Ends the command where weights that ship would be lost without a word."""
+    command = parser()
+    options = command.parse_args(arguments)
+    file = pretrained.FOLDER / f"{options.model}.safetensors"
+    if options.publish and not options.overwrite and file.exists():
+        images = read(file)[1].get("images", "an unknown number of")
+        command.error(f"--publish: {file} is there, made from {images} images; --overwrite replaces it")
+    return options
+
+
+def announce(checkpoint: str | None, images: int) -> None:
+    """Says what a training of so many images goes on from, if it does.
+
+    Raises CheckpointError where the training in the file has another end than this one.
     """
-    if history.stopped:
-        raise KeyboardInterrupt
-    return history
+    if checkpoint is None or not os.path.exists(checkpoint):
+        return
+    training = read_training(checkpoint)
+    if images != (before := training.settings["images"]):
+        raise CheckpointError(
+            f"{checkpoint} is of a training of {before:,} images and cannot go on to {images:,}: the learning rate "
+            "falls to zero over all its images, so that more or fewer are another training from the first step on. "
+            f"Give --images {before}, or another --checkpoint"
+        )
+    if PartialState().is_main_process:
+        print(f"goes on from {checkpoint}: {training.progress}", flush=True)
+
+
+def how_to_go_on(checkpoint: str | None) -> str:
+    """What is left of an interrupted training, and what to do with it."""
+    if checkpoint is None:
+        return "nothing was kept; with --checkpoint FILE the same command goes on where it was interrupted"
+    if not os.path.exists(checkpoint):
+        return f"interrupted before {checkpoint} was first written: the same command begins anew"
+    return f"the same command goes on from {checkpoint}: {read_training(checkpoint).progress}"
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Trains the model that the command line names, and prints what came of it on the first process."""
+    """Trains the model that the command line names, and prints what came of it on the first process.
+
+    An interruption ends the command, which says how to go on: nothing is made of half a training.
+    """
     options = parse(arguments)
+    try:
+        train(options)
+    except KeyboardInterrupt:
+        if PartialState().is_main_process:
+            print(how_to_go_on(options.checkpoint), flush=True)
+        raise
+
+
+def train(options: argparse.Namespace) -> None:
+    """Trains, judges, reports and publishes. Raises KeyboardInterrupt where it is interrupted."""
     own = {name: value for name, value in vars(options).items() if name not in FIT_OPTIONS}
     recipe = RECIPES[options.model]
+    images = budget(cpu=recipe.cpu_images, gpu=10 * recipe.cpu_images) if options.images is None else options.images
+    announce(options.checkpoint, images)
     torch.manual_seed(options.seed)
     model = recipe.build(**{name: getattr(options, name) for name in (*own, *recipe.build_too) if name != "model"})
     train, test = load_mnist("train"), load_mnist("test", default_device())
     started = time.monotonic()
-    training = fit(
+    history = fit(
         model,
         recipe.loss,
         (train.images if recipe.prepare is None else recipe.prepare(train.images), train.labels),
-        images=budget(cpu=recipe.cpu_images, gpu=10 * recipe.cpu_images) if options.images is None else options.images,
+        images=images,
         batch_size=options.batch_size,
         lr=options.lr,
         ema=0.999,
@@ -204,7 +269,8 @@ def main(arguments: list[str] | None = None) -> None:
         settings=own,
         may_differ=tuple(options.may_differ),
     )
-    history = finished(training)
+    if history.stopped:
+        raise KeyboardInterrupt
     if recipe.finish is not None:
         recipe.finish(model, train.images.to(default_device()))
     process = PartialState()  # as `fit` has set it up
@@ -222,7 +288,7 @@ def main(arguments: list[str] | None = None) -> None:
             measured |= {"samples": SAMPLES, "frechet_distance": frechet_distance(samples), **digit_statistics(samples)}
             print(f"  Fréchet distance of {SAMPLES:,} samples: {measured['frechet_distance']:.3g}")
         if options.publish:
-            private = ("checkpoint", "may_differ", "publish")
+            private = ("checkpoint", "may_differ", "publish", "overwrite")
             settings = {name: value for name, value in vars(options).items() if name not in private}
             told = {name: str(value) for name, value in {**settings, **measured}.items()}
             print(f"  weights in {pretrained.publish(options.model, model, told)}")

@@ -10,7 +10,7 @@ from lib.autoencoders import VAE
 from lib.diffusion import digit_unet
 from lib.diffusion.latent import digit_first_stage, digit_latent_denoiser
 from lib.recipes import detection, diffusion
-from lib.training import CheckpointError, Labelled, load_mnist, pretrained
+from lib.training import CheckpointError, Labelled, load_mnist, load_weights, pretrained
 
 RESULT = r"{model}: {images} images on {processes} × cpu, [\d.]+ s\n  loss: ([\d.]+) -> ([\d.]+)\n"
 
@@ -27,7 +27,8 @@ def test_one_process_trains_and_reports(model, measure, capsys, monkeypatch, tmp
     assert found and float(found[2]) < 0.7 * float(found[1])
     assert measure in printed and re.search(r"Fréchet distance of 100 samples: [\d.]+\n$", printed)
     run.main(arguments)  # the checkpoint holds a finished training
-    assert capsys.readouterr().out.splitlines()[1:] == printed.splitlines()[1:]
+    told = capsys.readouterr().out.splitlines()
+    assert told[0] == f"goes on from {path}: 1,024 of 1,024 images" and told[2:] == printed.splitlines()[1:]
 
 
 @pytest.mark.slow
@@ -159,7 +160,7 @@ def test_every_option_is_part_of_the_identity_or_told_to_fit(few, monkeypatch):
         with pytest.raises(InterruptedError):
             run.main([model, *(["--pretrain", "0"] if model == "detr" else [])])
         options = vars(run.parse([model])).keys()
-        assert options - told.keys() - told["settings"].keys() == {"publish"}
+        assert options - told.keys() - told["settings"].keys() == {"publish", "overwrite"}
         assert told["settings"]["model"] == model
 
 
@@ -175,7 +176,64 @@ def test_an_interrupted_run_publishes_nothing_and_goes_on_later(few, monkeypatch
     monkeypatch.setitem(run.RECIPES, "vae", recipe._replace(loss=loss))
     with pytest.raises(KeyboardInterrupt):
         run.main([*few, "--publish"])
-    assert capsys.readouterr().out == "stopped after 160 of 320 images\n"
+    told = "stopped after 160 of 320 images\nthe same command goes on from {}: 160 of 320 images\n"
+    assert capsys.readouterr().out == told.format(few[-1])
     assert list(pretrained.FOLDER.glob("*.safetensors")) == []
     run.main([*few, "--publish"])
+    assert capsys.readouterr().out.startswith(f"goes on from {few[-1]}: 160 of 320 images\nvae: 320 images")
     assert len(calls) == 6 + 5 and pretrained.load("vae", VAE(2))["images"] == "320"
+
+
+def interrupted(*arguments, **options):
+    raise KeyboardInterrupt
+
+
+def test_an_interruption_that_left_no_file_says_so(few, monkeypatch, capsys):
+    monkeypatch.setattr(run, "fit", interrupted)
+    for arguments, told in (
+        (few, f"interrupted before {few[-1]} was first written: the same command begins anew\n"),
+        (few[:-2], "nothing was kept; with --checkpoint FILE the same command goes on where it was interrupted\n"),
+    ):
+        with pytest.raises(KeyboardInterrupt):
+            run.main(arguments)
+        assert capsys.readouterr().out == told
+
+
+def test_more_images_are_another_training(few):
+    run.main(few)
+    few[few.index("320")] = "640"
+    with pytest.raises(
+        CheckpointError, match=r"c is of a training of 320 images and cannot go on to 640: .*--images 320"
+    ):
+        run.main(few)
+
+
+def test_weights_that_ship_are_not_overwritten_silently(few, monkeypatch, capsys):
+    pretrained.publish("vae", VAE(2), {"images": "70"})
+    before = pretrained.path("vae").read_bytes()
+    with monkeypatch.context() as without_training, pytest.raises(SystemExit, match="2"):
+        without_training.setattr(run, "fit", None)
+        run.main([*few, "--publish"])
+    assert "vae.safetensors is there, made from 70 images; --overwrite replaces it" in capsys.readouterr().err
+    assert pretrained.path("vae").read_bytes() == before
+    run.main([*few, "--publish", "--overwrite"])
+    assert pretrained.load("vae", VAE(2))["images"] == "320"
+
+
+def test_a_trained_file_is_loaded_by_one_function(few):
+    run.main([*few, "--publish"])
+    model, published = VAE(2), VAE(2)
+    assert load_weights(few[-1], model)["beta"] == "1.0"
+    pretrained.load("vae", published)
+    assert all(tensor.equal(published.state_dict()[name]) for name, tensor in model.state_dict().items())
+
+
+def test_help_tells_of_every_option_and_its_default():
+    commands = next(action for action in run.parser()._actions if action.dest == "model").choices
+    assert commands.keys() == run.RECIPES.keys()
+    for name, command in commands.items():
+        for action in command._actions:
+            assert action.help, f"{name} {action.option_strings}"
+            plain = action.default in (None, False, [], "==SUPPRESS==") and action.dest != "images"
+            assert plain or "(default: " in action.help, f"{name} {action.option_strings}"
+        assert command.format_help()

@@ -5,10 +5,14 @@ is shown, in the built page, in Jupyter, on Colab and on GitHub; `book/assets/pr
 """
 
 import html
+import os
 from collections.abc import Mapping
 
 from lib.checks import check_flags
+from lib.notebook.finding import MUST_HOLD
 from lib.notebook.pictures import plain_text, publish
+
+OTHERWISE = "Your run came out differently: the answers are those of the printed settings."
 
 
 def predict(question: str, answers: Mapping[str, str], *, truth: str, holds: bool) -> None:
@@ -30,8 +34,9 @@ def predict(question: str, answers: Mapping[str, str], *, truth: str, holds: boo
     `truth` names it, and `holds` is the condition on the run under which it came about. All texts are plain, as in
     `show`.
 
-    Raises AssertionError where `holds` is false: then this card would teach what the run has just refuted. Raises
-    ValueError, naming the argument, for all other input.
+    Where `holds` is false, a reader's card says so and is shown all the same. While the book is made
+    (`BOOK_FINDINGS_MUST_HOLD` is set in the environment) it raises AssertionError, so that no page teaches what its run
+    refutes. Raises ValueError, naming the argument, for all other bad input.
     """
     question = plain_text(question, "question")
     if not isinstance(answers, Mapping) or not 2 <= len(answers) <= 4:
@@ -47,16 +52,19 @@ def predict(question: str, answers: Mapping[str, str], *, truth: str, holds: boo
     if getattr(holds, "shape", None) == ():  # two numbers of an array or a tensor were compared
         holds = holds.item()  # type: ignore[attr-defined]
     check_flags(holds=holds)
-    if not holds:
+    if not holds and os.environ.get(MUST_HOLD):
         raise AssertionError(f"the run does not confirm {truth!r}, the answer to {question!r}")
-    text = [question, *(f"- {answer}" for answer in replies), f"The truth: {truth}", replies[truth]]
-    publish({"text/html": card_html(question, replies, truth)}, "\n".join(text))
+    note = "" if holds else OTHERWISE
+    text = [question, *(f"- {answer}" for answer in replies), note, f"The truth: {truth}", replies[truth]]
+    publish({"text/html": card_html(question, replies, truth, note)}, "\n".join(filter(None, text)))
 
 
-def card_html(question: str, replies: Mapping[str, str], truth: str) -> str:
-    """The card: `<fieldset class="predict">` with the question as its legend and a `<details>` for each answer."""
+def card_html(question: str, replies: Mapping[str, str], truth: str, note: str = "") -> str:
+    """The card: `<fieldset class="predict">` question and note as its legend, a `<details>` an answer."""
     folds = "".join(_fold(answer, reply, answer == truth) for answer, reply in replies.items())
     asked = f"<small>Choose before you read on</small><br><strong>{html.escape(question)}</strong>"
+    if note:
+        asked += f"<br><small>{html.escape(note)}</small>"
     return f'<fieldset class="predict"><legend>{asked}</legend>{folds}</fieldset>'
 
 

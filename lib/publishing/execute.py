@@ -1,7 +1,8 @@
 """Re-run the notebooks whose stored outputs are stale: `python -m lib.publishing.execute`.
 
-Where only derivations and shown source are stale, only their cells run. A notebook is written only when every cell
-ran; until then the old file stays as it is. The numbers of its findings then go where other chapters quote them from.
+Ruff looks at a notebook first. Where only derivations and shown source are stale, only their cells run. A notebook is
+written only when every cell ran; until then the old file stays as it is. The numbers of its findings then go where
+other chapters quote them from.
 `--check` runs nothing: it names the stale notebooks, and those not stored in normal form, and ends with status 1 when
 there is one.
 """
@@ -11,6 +12,7 @@ import copy
 import json
 import os
 import re
+import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -107,7 +109,8 @@ def faults(path: Path, root: Path) -> list[str]:
     except notebooks.NotebookError as error:
         found.append(str(error))
     if path.stat().st_size > notebooks.LARGEST:
-        found.append(f"it has {path.stat().st_size:,} bytes; wanted at most {notebooks.LARGEST:,}")
+        size = f"it has {path.stat().st_size:,} bytes; wanted at most {notebooks.LARGEST:,}"
+        found.append(f"{size}; {notebooks.largest_outputs(notebook)}")
     return found + findings.faults(path, root)
 
 
@@ -119,13 +122,30 @@ def choose(chapter: str | None, root: Path) -> list[Path]:
     every = notebooks.chapters(root)
     if chapter is None:
         return every
-    names = {path: path.relative_to(root).with_suffix("") for path in every}
-    wanted = tuple(chapter.removesuffix(".ipynb").split("/"))
-    chosen = [path for path, name in names.items() if name.parts[-len(wanted) :] == wanted]
+    chosen = _named(chapter, every, root)
+    if not chosen and (outside := _named(chapter, sorted(root.glob("book/**/*.ipynb")), root)):
+        name = outside[0].relative_to(root).with_suffix("")
+        raise ValueError(f"chapter: {name} is not in _toc.yml; enter it there, as `- file: {name}`")
     if len(chosen) != 1:
-        listed = ", ".join(map(str, names.values())) or "none"
+        listed = ", ".join(str(path.relative_to(root).with_suffix("")) for path in every) or "none"
         raise ValueError(f"chapter: wanted one of {listed}; got {chapter!r}: {len(chosen)} of them")
     return chosen
+
+
+def _named(chapter: str, paths: list[Path], root: Path) -> list[Path]:
+    """Those of the notebooks whose path ends in `chapter`."""
+    wanted = tuple(chapter.removesuffix(".ipynb").split("/"))
+    return [path for path in paths if path.relative_to(root).with_suffix("").parts[-len(wanted) :] == wanted]
+
+
+def lint(path: Path, root: Path) -> None:
+    """Raises `ValueError`, with the cell and the line, for what ruff finds in the notebook: in a second, not after a
+    training.
+    """
+    command = [sys.executable, "-m", "ruff", "check", "--quiet", "--no-cache", "--output-format", "concise"]
+    done = subprocess.run([*command, str(path.relative_to(root))], cwd=root, capture_output=True, text=True)
+    if done.returncode:
+        raise ValueError(f"ruff found this, and nothing was run:\n{done.stdout}{done.stderr}".rstrip())
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -169,6 +189,7 @@ def _refresh(path: Path, root: Path, force: bool) -> bool:
         if reasons:
             what = "running its derivations and sources" if only_alone else "running"
             print(f"{name}: {what}, since " + "; ".join(dict.fromkeys(reasons)), flush=True)
+            lint(path, root)
             execute(path, root, only_alone=only_alone)
         elif faults(path, root):
             notebooks.write(notebooks.normalise(notebooks.read(path)), path)

@@ -8,6 +8,7 @@ import base64
 import copy
 import hashlib
 import io
+import json
 import re
 from collections import Counter
 from pathlib import Path
@@ -22,6 +23,9 @@ LARGEST = 1_500_000  # bytes of a notebook with its outputs
 COLOURS = 64
 
 _KEPT = ("tags", "mystnb")
+# What the page folds or leaves out by its tag, JupyterLab and Colab fold by these.
+_NO_SOURCE = {"hide-input", "hide-cell", "remove-input"}
+_NO_OUTPUT = {"hide-output", "hide-cell"}
 _KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
 _LANGUAGE = {"name": "python", "file_extension": ".py", "pygments_lexer": "ipython3"}
 _NOISE = re.compile(r"^$|\d+%\||\bit/s\b|\bs/it\b|building the font cache")  # a progress bar, a first start
@@ -57,8 +61,17 @@ def write(notebook: NotebookNode, path: Path) -> None:
     """Write `notebook` at once or not at all; raises `NotebookError` above `LARGEST` bytes."""
     text = nbformat.writes(notebook).rstrip("\n") + "\n"
     if (size := len(text.encode())) > LARGEST:
-        raise NotebookError(f"{path}: wanted at most {LARGEST:,} bytes with its outputs, got {size:,}")
+        wanted = f"wanted at most {LARGEST:,} bytes with its outputs, got {size:,}"
+        raise NotebookError(f"{path}: {wanted}; {largest_outputs(notebook)}")
     write_text(text, path)
+
+
+def largest_outputs(notebook: NotebookNode, count: int = 3) -> str:
+    """The cells that store most, and how much, in words."""
+    code = [(number, cell) for number, cell in enumerate(notebook.cells, start=1) if cell.cell_type == "code"]
+    sizes = [(len(json.dumps(cell.outputs).encode()), label(number, cell)) for number, cell in code if cell.outputs]
+    largest = sorted(sizes, key=lambda entry: -entry[0])[:count]
+    return "the largest outputs are those of " + (", ".join(f"{name}: {size:,}" for size, name in largest) or "no cell")
 
 
 def write_text(text: str, path: Path) -> None:
@@ -88,11 +101,21 @@ def normalise(notebook: NotebookNode) -> NotebookNode:
         cell.id = _identity(cell, seen)
         cell.metadata = NotebookNode({key: cell.metadata[key] for key in _KEPT if key in cell.metadata})
         if cell.cell_type == "code":
+            cell.metadata |= _folds({*cell.metadata.get("tags", [])})
             cell.outputs, wrong = _outputs(cell)
             faults += [f"{label(number, cell)} {fault}" for fault in wrong]
     if faults:
         raise NotebookError("; ".join(faults))
     return nbformat.reads(nbformat.writes(notebook), as_version=4)
+
+
+def _folds(tags: set[str]) -> dict[str, object]:
+    """The metadata by which JupyterLab and Colab fold a cell with these tags."""
+    folded = {"source_hidden": bool(tags & _NO_SOURCE), "outputs_hidden": bool(tags & _NO_OUTPUT)}
+    if not any(folded.values()):
+        return {}
+    colab = {"cellView": "form"} if folded["source_hidden"] else {}
+    return {"jupyter": {name: True for name, hidden in folded.items() if hidden}, **colab}
 
 
 def label(number: int, cell: NotebookNode) -> str:

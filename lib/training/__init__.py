@@ -12,6 +12,7 @@ from lib.training.fit import budget, default_device, fit
 from lib.training.history import History
 from lib.training.metrics import digit_statistics, frechet_distance
 from lib.training.schedule import learning_rate
+from lib.training.weights import load_weights
 
 __all__ = [
     "EMA",
@@ -33,4 +34,5 @@ __all__ = [
     "load",
     "load_mnist",
     "load_photograph",
+    "load_weights",
 ]

@@ -7,6 +7,7 @@ random states ("random."); the file's metadata holds the step, the history and t
 import json
 import os
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -142,6 +143,35 @@ def load_training(
         ema.load_state_dict(parts["ema"], step)
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
     return step, records, states
+
+
+class Stored(NamedTuple):
+    """What a checkpoint tells those who do not go on with its training."""
+
+    weights: dict[str, Tensor]  # by the model's names; averaged where an average was kept
+    settings: dict
+    records: list[dict]
+
+    @property
+    def progress(self) -> str:
+        """How far the training has come."""
+        return f"{self.records[-1]['images']:,} of {self.settings['images']:,} images"
+
+
+def is_training(metadata: dict[str, str]) -> bool:
+    """Whether a safetensors file with this metadata is the checkpoint of a training."""
+    return metadata.get("format") == FORMAT
+
+
+def read_training(path: str | os.PathLike) -> Stored:
+    """The training that a checkpoint holds. Raises CheckpointError where it is damaged, or no training's."""
+    tensors, metadata = read(path)
+    if not is_training(metadata):
+        raise CheckpointError(f"{path} is a safetensors file but no checkpoint of a training ({FORMAT!r})")
+    _, settings, records = _content(path, metadata, len(tensors))
+    names = [name.removeprefix("model.") for name in tensors if name.startswith("model.")]
+    weights = {name: tensors.get(f"ema.{name}", tensors[f"model.{name}"]) for name in names}
+    return Stored(weights, settings, records)
 
 
 def _checked(path: object) -> Path:

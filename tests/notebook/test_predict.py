@@ -8,6 +8,8 @@ import torch
 from bs4 import BeautifulSoup
 
 from lib.notebook import predict
+from lib.notebook.finding import MUST_HOLD
+from lib.notebook.predict import OTHERWISE
 
 module = sys.modules["lib.notebook.predict"]
 
@@ -66,6 +68,15 @@ def test_a_truth_that_the_run_does_not_confirm_ends_the_cell(shown, holds):
     with pytest.raises(AssertionError, match="the run does not confirm 'Both', the answer to 'Is 3 < 4"):
         asked(holds=holds)
     assert shown == []
+
+
+def test_a_reader_whose_run_differs_gets_the_card_and_a_line(shown, monkeypatch):
+    monkeypatch.delenv(MUST_HOLD)
+    asked(holds=False)
+    asked(holds=True)
+    (other, other_text), (same, same_text) = ((faces["text/html"], text) for faces, text in shown)
+    assert other.replace(f"<br><small>{OTHERWISE}</small>", "") == same and OTHERWISE in other_text
+    assert OTHERWISE not in same + same_text
 
 
 WRONG = {

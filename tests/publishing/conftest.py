@@ -11,6 +11,7 @@ def book(tmp_path, monkeypatch):
     """A book of one page and one chapter; its kernel imports the `lib` that stands beside it."""
     (tmp_path / "_config.yml").write_text(f"title: Small\nrepository:\n  url: {ADDRESS}\n")
     (tmp_path / "_toc.yml").write_text("format: jb-book\nroot: book/index\nchapters:\n- file: book/waves\n")
+    (tmp_path / "ruff.toml").write_text('lint.select = ["E9", "F821"]\n')
     (tmp_path / "lib" / "tools").mkdir(parents=True)
     (tmp_path / "lib" / "__init__.py").write_text("")
     (tmp_path / "lib" / "tools" / "__init__.py").write_text("from lib.tools.waves import wave\n")

@@ -162,6 +162,25 @@ def test_chapters_are_chosen_by_the_end_of_their_path(book):
             execute.choose(name, book)
 
 
+def test_a_chapter_outside_the_table_of_contents_is_told_so(book):
+    (book / "book" / "2-seas").mkdir()
+    (book / "book" / "2-seas" / "tides.ipynb").write_text("{}")
+    for name in ("tides", "2-seas/tides.ipynb"):
+        with pytest.raises(ValueError, match=r"^chapter: book/2-seas/tides is not in _toc\.yml; enter it there"):
+            execute.choose(name, book)
+
+
+def test_a_slip_is_found_before_anything_runs(book, capsys):
+    ran = "__import__('pathlib').Path('ran').touch();"
+    path = put(book, "import sys", ran, "from lib.tools import wave\nprint(wafe())")
+    before = path.read_bytes()
+    assert run(book) == 1
+    said = capsys.readouterr().out
+    assert "nothing was run:\nbook/waves.ipynb:cell 4:2:7: F821 Undefined name `wafe`" in said
+    assert "the stored file is untouched" in said and path.read_bytes() == before
+    assert not (path.parent / "ran").exists()
+
+
 def test_an_unknown_chapter_ends_the_command(book, capsys):
     with pytest.raises(SystemExit):
         run(book, "--chapter", "particles")
@@ -172,3 +191,15 @@ def test_a_large_notebook_is_a_fault(book):
     path = book / "book" / "waves.ipynb"
     path.write_text(path.read_text() + " " * notebooks.LARGEST)
     assert any("bytes; wanted at most 1,500,000" in fault for fault in execute.faults(path, book))
+
+
+def test_a_notebook_that_grows_too_large_names_its_largest_outputs(book, capsys):
+    sources = [f"print('x' * {size})" for size in (700_000, 5, 600_000, 400_000)]
+    path = put(book, "import sys", *sources)
+    before = path.read_bytes()
+    assert run(book) == 1
+    said = capsys.readouterr().out
+    assert "wanted at most 1,500,000 bytes with its outputs, got 1,70" in said
+    cells = [said.index(f"cell {number} (") for number in (3, 5, 6)]
+    assert cells == sorted(cells) and "cell 4 (" not in said and "cell 3 (\"print('x' * 700000)\"): 700,0" in said
+    assert path.read_bytes() == before

@@ -39,17 +39,34 @@ def test_ids_come_from_the_text_and_survive_an_insertion():
 
 def test_volatile_metadata_goes_and_what_the_page_needs_stays():
     metadata = {
-        "tags": ["hide-input"],
+        "tags": ["derivation"],
         "mystnb": {"image": {"alt": "x"}},
         "execution": {"iopub.status.busy": "9"},
     }
     notebook = new_notebook(cells=[new_code_cell("1", metadata={**metadata, "scrolled": True})])
     notebook.metadata = {"widgets": {"state": {}}, "language_info": {"name": "python", "version": "3.11.4"}}
     done = notebooks.normalise(notebook)
-    assert done.cells[0].metadata == {"tags": ["hide-input"], "mystnb": {"image": {"alt": "x"}}}
+    assert done.cells[0].metadata == {"tags": ["derivation"], "mystnb": {"image": {"alt": "x"}}}
     assert set(done.metadata) == {"kernelspec", "language_info"}
     assert "version" not in done.metadata.language_info
     assert done.metadata.language_info.pygments_lexer == "ipython3"
+
+
+@pytest.mark.parametrize(
+    "tag, folds",
+    [
+        ("hide-input", {"jupyter": {"source_hidden": True}, "cellView": "form"}),
+        ("remove-input", {"jupyter": {"source_hidden": True}, "cellView": "form"}),
+        ("hide-cell", {"jupyter": {"source_hidden": True, "outputs_hidden": True}, "cellView": "form"}),
+        ("hide-output", {"jupyter": {"outputs_hidden": True}}),
+        ("derivation", {}),
+    ],
+)
+def test_what_the_page_folds_jupyterlab_and_colab_fold_too(tag, folds):
+    notebook = new_notebook(cells=[new_code_cell("1", metadata={"tags": [tag], "cellView": "both"})])
+    done = notebooks.normalise(notebook)
+    assert done.cells[0].metadata == {"tags": [tag], **folds}
+    assert notebooks.normalise(done) == done
 
 
 def test_a_widget_leaves_its_html_and_a_progress_bar_nothing():
