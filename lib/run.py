@@ -1,6 +1,7 @@
 """Trains a model of the book from the command line, on one device or on many.
 
     python -m lib.run vae --latent-dim 16
+    python -m lib.run experiment hierarchy --jobs 2
     accelerate launch --multi_gpu -m lib.run vae --latent-dim 16 --checkpoint vae.safetensors
     torchrun --standalone --nproc_per_node 2 -m lib.run vae --latent-dim 16
 
@@ -8,7 +9,8 @@ The same command goes on from its checkpoint, and `lib.training.load_weights(fil
 the weights in the package, with how they were made; `lib.training.pretrained` loads them.
 
 A chapter's training cell does the same with the same `fit`. Here no notebook is needed, and Accelerate spreads the
-work over the GPUs of one or many machines (second line), or over processes on the CPU (third).
+work over the GPUs of one or many machines (third line), or over processes on the CPU (fourth). The second line runs a
+comparison of a chapter, all arms and all seeds, and keeps its numbers (`lib.recipes.experiments`).
 """
 
 import argparse
@@ -166,6 +168,9 @@ def parser() -> argparse.ArgumentParser:
         )
         command.add_argument("--publish", action="store_true", help="store the weights among those that ship")
         command.add_argument("--overwrite", action="store_true", help="with --publish: in place of those there are")
+    command = models.add_parser("experiment", help="a comparison of a chapter: run all of it and keep the numbers")
+    command.add_argument("name", help="a module of lib.recipes.experiments")
+    command.add_argument("--jobs", type=int, default=1, help="runs at a time, each on one thread (default: 1)")
     for name in ("autoencoder", "vae"):
         command = models.choices[name]
         command.add_argument("--latent-dim", type=int, default=16, help="length of the code (default: %(default)s)")
@@ -195,6 +200,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """The command line as options. Ends the command where weights that ship would be lost without a word."""
     command = parser()
     options = command.parse_args(arguments)
+    if options.model == "experiment":
+        return options
     file = pretrained.FOLDER / f"{options.model}.safetensors"
     if options.publish and not options.overwrite and file.exists():
         images = read(file)[1].get("images", "an unknown number of")
@@ -235,6 +242,11 @@ def main(arguments: list[str] | None = None) -> None:
     An interruption ends the command, which says how to go on: nothing is made of half a training.
     """
     options = parse(arguments)
+    if options.model == "experiment":
+        from lib.publishing.record import record  # left out of the wheel: numbers are kept in the repository
+
+        print(f"numbers in {record(options.name, options.jobs)}")
+        return
     try:
         train(options)
     except KeyboardInterrupt:
