@@ -3,7 +3,7 @@
 The record is kept in the notebook's metadata under `book_fingerprint`. For each of the two parts of a notebook, the
 cells that can be run `alone` and all `others` (`lib.publishing.parts`), it holds
 
-- `cells`: one digest a code cell, in order, the setup cell left out (it does nothing outside Colab);
+- `cells`: one digest a code cell, in order, its title left out, and the setup cell (it does nothing outside Colab);
 - `lib`: one digest a file of what the cells reach in it, by meaning (`lib.publishing.reach`): comments, docstrings,
   annotations and formatting do not count, nor do definitions that are not reached;
 - `shown`: one digest of each text, comments and all, that `source` displays, with the numbers of its lines;
@@ -133,7 +133,7 @@ def _now(notebook: NotebookNode, split: Parts, root: Path) -> dict[str, dict]:
         reach = Reach(statements(notebook, with_imports) if places else [], root)
         outputs = json.dumps([cell.outputs for cell in cells], sort_keys=True)
         found[part] = {
-            "cells": [_digest(cell.source) for cell in cells],
+            "cells": [_digest(notebooks.untitled(cell.source)) for cell in cells],
             "lib": reach.digests(),
             "shown": {ast.unparse(each): _digest(reach.text(each)) for each in reach.shown},
             "outputs": hashlib.sha256(outputs.encode()).hexdigest(),

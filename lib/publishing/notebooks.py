@@ -26,6 +26,9 @@ _KEPT = ("tags", "mystnb")
 # What the page folds or leaves out by its tag, JupyterLab and Colab fold by these.
 _NO_SOURCE = {"hide-input", "hide-cell", "remove-input"}
 _NO_OUTPUT = {"hide-output", "hide-cell"}
+# The line by which Colab names a folded cell; the page has its own words for that, in `mystnb`, and drops the line.
+TITLE = "# @title "
+_UNNAMED = "How what follows is made"
 _KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
 _LANGUAGE = {"name": "python", "file_extension": ".py", "pygments_lexer": "ipython3"}
 _NOISE = re.compile(r"^$|\d+%\||\bit/s\b|\bs/it\b|building the font cache")  # a progress bar, a first start
@@ -102,6 +105,7 @@ def normalise(notebook: NotebookNode) -> NotebookNode:
         cell.metadata = NotebookNode({key: cell.metadata[key] for key in _KEPT if key in cell.metadata})
         if cell.cell_type == "code":
             cell.metadata |= _folds({*cell.metadata.get("tags", [])})
+            cell.source = _titled(cell)
             cell.outputs, wrong = _outputs(cell)
             faults += [f"{label(number, cell)} {fault}" for fault in wrong]
     if faults:
@@ -118,15 +122,30 @@ def _folds(tags: set[str]) -> dict[str, object]:
     return {"jupyter": {name: True for name, hidden in folded.items() if hidden}, **colab}
 
 
+def _titled(cell: NotebookNode) -> str:
+    """The source of a code cell, with a title where Colab folds it."""
+    source = untitled(cell.source)
+    if "cellView" not in cell.metadata or not source.strip():
+        return source
+    shown = cell.metadata.get("mystnb", {}).get("code_prompt_show", "")
+    named = shown.removeprefix("Show ").removeprefix("the ")
+    return f"{TITLE}{named[:1].upper()}{named[1:] or _UNNAMED}\n{source}"
+
+
+def untitled(source: str) -> str:
+    """The source of a cell without the title that Colab shows, which is not part of what the cell does."""
+    return source.partition("\n")[2] if source.startswith(TITLE) else source
+
+
 def label(number: int, cell: NotebookNode) -> str:
     """How messages name a cell: its number in the notebook, from 1, and its first line."""
-    line = next((line for line in cell.source.splitlines() if line.strip()), "")
+    line = next((line for line in untitled(cell.source).splitlines() if line.strip()), "")
     return f"cell {number} ({line.strip()[:50]!r})"
 
 
 def _identity(cell: NotebookNode, seen: Counter[str]) -> str:
     """An id made from the cell's own text, so that a regenerated notebook keeps its ids."""
-    identity = hashlib.sha256(f"{cell.cell_type}\n{cell.source}".encode()).hexdigest()[:8]
+    identity = hashlib.sha256(f"{cell.cell_type}\n{untitled(cell.source)}".encode()).hexdigest()[:8]
     seen[identity] += 1
     return identity if seen[identity] == 1 else f"{identity}-{seen[identity]}"
 

@@ -47,7 +47,8 @@ def open_lines(chapter: Chapter) -> list[str]:
 def lines(chapter: Chapter, cell: NotebookNode) -> int:
     """How many lines of a cell are code: not blank, and not those of a finding or a card."""
     spoken = [each for each in chapter.statements(cell) if called(each) in SPOKEN]
-    apart = {line for each in spoken for line in range(each.lineno, (each.end_lineno or each.lineno) + 1)}
+    apart = {1} if cell.source.startswith(notebooks.TITLE) else set()
+    apart |= {line for each in spoken for line in range(each.lineno, (each.end_lineno or each.lineno) + 1)}
     return sum(bool(line.strip()) and at not in apart for at, line in enumerate(cell.source.splitlines(), 1))
 
 
