@@ -11,7 +11,12 @@ _CELL = """\
 import sys
 
 if "google.colab" in sys.modules:  # Colab has torch but not this book's code
-    %pip install --quiet "git+{address}@v{version}\""""
+    %pip install --quiet "git+{address}@v{version}"
+
+import lib
+
+if not hasattr(lib, "BOOK"):
+    raise ImportError(f"{{lib}} hides the book's lib: rename it, restart the kernel")"""
 
 
 def repository() -> str:
@@ -37,7 +42,7 @@ def version() -> str:
 
 
 def setup_cell(address: str | None = None, number: str | None = None) -> str:
-    """Source of the first code cell of every chapter; elsewhere than on Colab it does nothing.
+    """Source of the first code cell of every chapter: fetches the code on Colab, and refuses another `lib` anywhere.
 
     `address` and `number` are the repository and the version to fetch, by default those of the installed
     package.
@@ -47,5 +52,6 @@ def setup_cell(address: str | None = None, number: str | None = None) -> str:
 
 def is_setup_cell(text: str) -> bool:
     """Whether a cell's source is the setup cell, for whatever repository and version."""
-    pattern = re.escape(_CELL).replace(re.escape("{address}"), r"[^\s\"]+").replace(re.escape("{version}"), r"[\w.]+")
+    pattern = re.escape(setup_cell("{address}", "{version}"))
+    pattern = pattern.replace(re.escape("{address}"), r"[^\s\"]+").replace(re.escape("{version}"), r"[\w.]+")
     return re.fullmatch(pattern, text.strip()) is not None

@@ -45,20 +45,27 @@ def test_a_package_without_its_address_says_so(monkeypatch):
         setup.repository()
 
 
-def run(cell, monkeypatch):
+def run(cell):
     """Runs the cell as IPython would and returns the magics it called."""
     called = []
     shell = types.SimpleNamespace(run_line_magic=lambda name, line: called.append((name, line)))
-    monkeypatch.setitem(globals(), "get_ipython", lambda: shell)
-    exec(TransformerManager().transform_cell(cell), globals())
+    exec(TransformerManager().transform_cell(cell), {"get_ipython": lambda: shell})
     return called
 
 
-def test_the_cell_fetches_the_book_on_colab_and_does_nothing_elsewhere(monkeypatch):
+def test_the_cell_fetches_the_book_on_colab_and_nothing_elsewhere(monkeypatch):
     cell = setup.setup_cell(ADDRESS, "1.2.3")
-    assert run(cell, monkeypatch) == []
+    assert run(cell) == []
     monkeypatch.setitem(sys.modules, "google.colab", types.ModuleType("google.colab"))
-    assert run(cell, monkeypatch) == [("pip", f'install --quiet "git+{ADDRESS}@v1.2.3"')]
+    assert run(cell) == [("pip", f'install --quiet "git+{ADDRESS}@v1.2.3"')]
+
+
+def test_another_lib_is_named_with_the_way_out(monkeypatch):
+    other = types.ModuleType("lib")
+    other.__version__, other.__file__ = "3.0", "/home/reader/lib.py"
+    monkeypatch.setitem(sys.modules, "lib", other)
+    with pytest.raises(ImportError, match=r"/home/reader/lib.py'> hides the book's lib: rename it, restart"):
+        run(setup.setup_cell(ADDRESS, "1.2.3"))
 
 
 def test_the_cell_names_this_repository_and_this_version():
