@@ -54,7 +54,7 @@ check: $(INSTALLED) ## Every quick check, without running the notebooks again: f
 test: WHICH :=
 test: check ## Every check: also the slow ones, the checks of the checks, and every notebook from top to bottom
 	$(PYTEST) tests -m slow --ignore tests/html
-	$(PYTEST) tests/checks tests/chapters
+	$(PYTEST) --dist worksteal tests/checks tests/chapters
 	BOOK_FINDINGS_MUST_HOLD=1 $(PYTEST) --nbval-lax --nbval-current-env --nbval-cell-timeout=$(CELL_SECONDS) book
 
 execute: $(INSTALLED) ## Run again the notebooks whose stored outputs are stale (CHAPTER=vae: one, FORCE=1: fresh ones too)
