@@ -21,7 +21,8 @@ def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> tu
         q: queries (..., N, d).
         k: keys (..., M, d).
         v: values (..., M, d_v).
-        mask: what is added to the scores, broadcastable to their shape (..., N, M); `-inf` forbids a pair.
+        mask: what is added to the scores, broadcastable to their shape (..., N, M); `-inf` forbids a pair. A query all
+            of whose keys are forbidden looks at all, as an image of padding alone does: softmax needs one.
 
     Returns:
         The mixed values (..., N, d_v) and the weights (..., N, M), each row of which sums to 1.
@@ -33,7 +34,7 @@ def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> tu
     scores = torch.einsum("...nd,...md->...nm", q / math.sqrt(q.shape[-1]), k)  # fewer divisions than of N×M scores
     if mask is not None:
         check_added(mask, scores.shape)
-        scores = scores + mask
+        scores = scores + opened(mask)
     weights = scores.softmax(dim=-1)
     return torch.einsum("...nm,...md->...nd", weights.to(v.dtype), v), weights
 
@@ -61,6 +62,11 @@ def check_added(mask: Tensor, scores: Sequence[int]) -> None:
     fits = all(n == m or n == 1 for n, m in zip(reversed(mask.shape), reversed(scores)))
     if mask.ndim > len(scores) or not fits:
         raise ValueError(f"mask must broadcast to the scores {tuple(scores)}, got {described(mask)}")
+
+
+def opened(mask: Tensor) -> Tensor:
+    """`mask` with 0 in each row that forbids all keys, of which softmax would make what is no number."""
+    return mask.masked_fill((mask == -torch.inf).all(dim=-1, keepdim=True), 0.0)
 
 
 class Attention(nn.Module):
@@ -92,7 +98,7 @@ class Attention(nn.Module):
         q, k, v = self.heads(x)
         if mask is not None:
             check_added(mask, (*q.shape[:3], k.shape[2]))
-            mask = mask.to(q.dtype)
+            mask = opened(mask.to(q.dtype))
         mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)  # (B, heads, N, dim / heads)
         return self.proj(mixed.transpose(1, 2).flatten(2))
 

@@ -10,6 +10,8 @@ from numbers import Integral, Real
 import torch
 from torch import Tensor, nn
 
+INTEGERS = tuple(getattr(torch, f"{sign}int{bits}") for bits in (64, 32, 16, 8) for sign in ("", "u"))
+
 
 def check_count(least: int = 1, most: int | None = None, /, **numbers: int) -> None:
     """Raises `ValueError` unless all are integers of at least `least` and, where given, at most `most`."""
@@ -106,17 +108,20 @@ def check_floats(name: str, value: object, *, like: Tensor | None = None) -> Ten
 def check_integers(name: str, value: object, low: int | None = None, high: int | None = None) -> Tensor:
     """`value` as int64: a tensor of integers from `low` to `high`, both included; else `ValueError`.
 
-    Of 8 bits integers would count as a mask or wrap around, and not all functions take 16 or 32. Whether they lie in
-    the range is seen only where that costs no waiting for a device.
+    Of 8 bits integers would count as a mask or wrap around, and not all functions take 16 or 32, or those without a
+    sign. Whether they lie in the range is seen only where that costs no waiting for a device.
     """
-    if not isinstance(value, Tensor) or value.is_floating_point() or value.is_complex() or value.dtype == torch.bool:
+    if not isinstance(value, Tensor) or value.dtype not in INTEGERS:
         raise ValueError(f"{name} must be a tensor of integers, got {described(value)}")
+    if value.dtype == torch.uint64:
+        low = max(low or 0, 0)  # what int64 does not hold turns negative
+    value = value.long()
     if value.numel() and readable(value):
         least, most = (int(end) for end in value.aminmax())
         if (low is not None and least < low) or (high is not None and most > high):
             wanted = f"between {low} and {high}" if high is not None else f"at least {low}"
             raise ValueError(f"{name} must be {wanted}, got values from {least} to {most}")
-    return value.long()
+    return value
 
 
 def check_finite(name: str, value: Tensor, low: float = -math.inf, high: float = math.inf) -> None:

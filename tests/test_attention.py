@@ -111,3 +111,28 @@ def test_a_mask_may_be_of_another_type(block, tokens, shape, dtype):
     assert wanted.dtype == torch.bfloat16 and torch.equal(block(tokens, mask), wanted)
     mixed, weights = attention(*block.heads(tokens), mask)
     assert mixed.dtype == torch.bfloat16 and weights[..., 2].max() == 0
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("least", [-torch.inf, torch.finfo(torch.float32).min])
+def test_a_query_without_keys_looks_at_all(dtype, least):
+    """As an image of padding alone does; in 16 bits the least float32 is -inf as well."""
+    block, tokens = Attention(8, 2).to(dtype), torch.randn(2, 5, 8).to(dtype).requires_grad_()
+    mask = torch.zeros(2, 1, 5, 5)
+    mask[0, :, 3] = mask[1, ..., 2] = least
+    found, weights, free = block(tokens, mask), block.weights(tokens, mask), block(tokens)
+    assert found.isfinite().all() and weights.isfinite().all()
+    if least == -torch.inf:
+        assert torch.allclose(found[0], free[0], atol=1e-2 if dtype != torch.float32 else 1e-6)
+    assert torch.allclose(weights.sum(-1).float(), torch.ones(2, 2, 5), atol=1e-2) and weights[1, ..., 2].max() == 0
+    (found.float().sum() + weights.float().square().sum()).backward()
+    assert tokens.grad.isfinite().all()
+
+
+def test_a_query_without_keys_looks_at_all_under_autocast():
+    block, tokens = Attention(8, 2), torch.randn(1, 5, 8)
+    mask = torch.full((5, 5), -torch.inf)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert block(tokens, mask).isfinite().all() and block.weights(tokens, mask).isfinite().all()
+    mixed, weights = attention(tokens, tokens, tokens, mask[:, :1])
+    assert torch.equal(weights, attention(tokens, tokens, tokens)[1]) and mixed.isfinite().all()

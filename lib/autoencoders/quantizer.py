@@ -80,9 +80,9 @@ class VectorQuantizer(nn.Module):
         if ema is None:
             self.embed = nn.Parameter(codes)
         else:
-            self.register_buffer("embed", codes)
-            self.register_buffer("embed_avg", codes.clone())
-        self.register_buffer("cluster_size", torch.ones(num_codes))  # so that embed_avg / cluster_size is embed
+            self.register_buffer("embed", upcast(codes))
+            self.register_buffer("embed_avg", self.embed.clone())
+        self.register_buffer("cluster_size", upcast(torch.ones(num_codes)))  # so that embed_avg / cluster_size is embed
 
     def _apply(self, fn, recurse=True):
         """What `Module.to`, `half` and their like do, but counts and averages never fall below float32."""

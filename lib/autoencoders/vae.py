@@ -182,4 +182,4 @@ class VAE(nn.Module):
         check_count(n=n)
         check_generator(generator, "cpu")
         device = next(self.parameters()).device
-        return self.decode(torch.randn(n, self.latent_dim, generator=generator).to(device))
+        return self.decode(torch.randn(n, self.latent_dim, generator=generator, dtype=torch.float32).to(device))

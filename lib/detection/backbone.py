@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lib.checks import check_count, check_floats, described
+from lib.checks import cast_for, check_count, check_floats, described
 from lib.detection.position import check_mask
 
 
@@ -122,7 +122,7 @@ class Backbone(nn.Module):
         """Features (B, num_channels, h, w) and the mask (B, h, w) of images (B, C, H, W) and their mask (B, H, W)."""
         if check_floats("images", images).ndim != 4:
             raise ValueError(f"images must be (B, C, H, W), got {tuple(images.shape)}")
-        features = self.body(images)
+        features = self.body(cast_for(self.body, images))
         return features, resize_mask(mask, features.shape[-2:])
 
 

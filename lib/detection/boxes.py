@@ -4,8 +4,9 @@ r"""Boxes: two ways to write one, and how much two of them overlap.
 
 A box of no area overlaps nothing, not even itself: its IoU is 0, as in COCO's evaluation and in torchvision's losses,
 and so is the second term of the generalised IoU where the smallest box around both has no area. Corners are crossed
-where right lies left of left or bottom above top. That is refused where the numbers can be read without waiting for a
-device; elsewhere such a box has no area. Areas are float32 or wider: in 16 bits those of pixels would overflow.
+where right lies left of left or bottom above top, as those of a box of negative size. They are refused, and so are
+numbers that are not finite, where the numbers can be read without waiting for a device; elsewhere such a box has no
+area. Areas are float32 or wider: in 16 bits those of pixels would overflow.
 
 Rezatofighi et al., "Generalized Intersection over Union", CVPR 2019 (arXiv:1902.09630).
 """
@@ -17,19 +18,19 @@ from lib.checks import check_finite, described, readable, upcast
 
 
 def box_cxcywh_to_xyxy(boxes: Tensor) -> Tensor:
-    """Corners (..., 4) of boxes (..., 4) given by centre, width and height."""
-    centre, size = check_boxes("boxes", boxes).split(2, dim=-1)
+    """Corners (..., 4) of boxes (..., 4) given by centre, width and height; `ValueError` as `check_centred`."""
+    centre, size = check_centred("boxes", boxes).split(2, dim=-1)
     return torch.cat([centre - size / 2, centre + size / 2], dim=-1)
 
 
 def box_xyxy_to_cxcywh(boxes: Tensor) -> Tensor:
-    """Centre, width and height (..., 4) of boxes (..., 4) given by their corners."""
-    low, high = check_boxes("boxes", boxes).split(2, dim=-1)
+    """Centre, width and height (..., 4) of boxes (..., 4) given by their corners; `ValueError` as `check_corners`."""
+    low, high = check_corners("boxes", boxes).split(2, dim=-1)
     return torch.cat([(low + high) / 2, high - low], dim=-1)
 
 
 def box_area(boxes: Tensor) -> Tensor:
-    """Areas (...) of boxes (..., 4) given by their corners; `ValueError` where they are crossed."""
+    """Areas (...) of boxes (..., 4) given by their corners; `ValueError` as `check_corners`."""
     left, top, right, bottom = _sides(check_corners("boxes", boxes))
     return _product(right - left, bottom - top)
 
@@ -59,7 +60,7 @@ def generalized_iou(a: Tensor, b: Tensor) -> Tensor:
         b: corners (..., 4), of the same number or one that broadcasts.
 
     Raises:
-        ValueError: for other shapes and for crossed corners.
+        ValueError: for other shapes, and for corners that are crossed or not finite.
     """
     _check_broadcast(check_corners("a", a), check_corners("b", b))
     a, b = _sides(a), _sides(b)
@@ -99,7 +100,6 @@ def _every_pair(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     for name, boxes in (("a", a), ("b", b)):
         if check_corners(name, boxes).ndim != 2:
             raise ValueError(f"{name} must be corners (N, 4), got {tuple(boxes.shape)}")
-        check_finite(name, boxes)
     return a[:, None], b[None]
 
 
@@ -118,8 +118,25 @@ def check_boxes(name: str, boxes: Tensor) -> Tensor:
 
 
 def check_corners(name: str, boxes: Tensor) -> Tensor:
-    """`boxes` itself, after checking that it is floating point (..., 4) and, where readable, that none is crossed."""
-    if readable(check_boxes(name, boxes)) and (crossed := boxes[..., 2:] < boxes[..., :2]).any():
+    """`boxes` itself: floating point (..., 4) and, where readable, finite and not crossed; else `ValueError`."""
+    check_finite(name, check_boxes(name, boxes))
+    if readable(boxes) and (crossed := boxes[..., 2:] < boxes[..., :2]).any():
         wrong = boxes[crossed.any(-1)][0].tolist()
         raise ValueError(f"{name} must have left <= right and top <= bottom, got the corners {wrong}")
     return boxes
+
+
+def check_centred(name: str, boxes: Tensor) -> Tensor:
+    """`boxes` itself: floating point (..., 4), where readable finite and of no negative size; else `ValueError`."""
+    check_finite(name, check_boxes(name, boxes))
+    if readable(boxes) and (boxes[..., 2:] < 0).any():
+        raise ValueError(f"{name} must have no negative width or height, got {boxes[..., 2:].min():g}")
+    return boxes
+
+
+def check_of_objects(name: str, boxes: Tensor) -> None:
+    """Raises `ValueError` unless all `boxes` (T, 4) are those of objects: (cx, cy, w, h) in units of the image."""
+    right = ((boxes >= 0) & (boxes <= 1)).all(1) & (boxes[:, 2:] > 0).all(1)  # written so that NaN fails too
+    if not right.all():
+        wrong = boxes[~right][0].tolist()
+        raise ValueError(f"{name} must be (cx, cy, w, h) in [0, 1] with w and h above 0, got {wrong}")

@@ -11,9 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lib.checks import check_count, check_finite, check_floats, check_number, described, upcast
+from lib.checks import INTEGERS, check_count, check_finite, check_floats, check_number, described, upcast
 from lib.detection.backbone import Backbone, ResNet, pad_images
-from lib.detection.boxes import box_cxcywh_to_xyxy
+from lib.detection.boxes import box_cxcywh_to_xyxy, check_centred
 from lib.detection.matching import check_outputs
 from lib.detection.position import PositionEmbeddingSine, check_mask
 from lib.detection.transformer import Transformer
@@ -155,18 +155,19 @@ def postprocess(outputs: dict, sizes: Tensor, threshold: float = 0.0) -> list[di
 
     Raises:
         ValueError: for outputs, sizes or a threshold of another kind or shape, outputs that are not finite, and sizes
-            below 0.
+            of images or boxes below 0.
     """
     logits, boxes = upcast(check_outputs("outputs", outputs)), upcast(outputs["pred_boxes"])
     check_finite("pred_logits of outputs", logits)
-    check_finite("pred_boxes of outputs", boxes)
+    check_centred("pred_boxes of outputs", boxes)
     check_number(threshold=threshold)
-    numbers = isinstance(sizes, Tensor) and not sizes.is_complex() and sizes.dtype != torch.bool
+    numbers = isinstance(sizes, Tensor) and (sizes.is_floating_point() or sizes.dtype in INTEGERS)
     if not numbers or sizes.shape != (len(logits), 2):
         raise ValueError(f"sizes must have shape {(len(logits), 2)}, got {described(sizes)}")
+    sizes = sizes.to(boxes)
     check_finite("sizes", sizes, 0)
     scores, labels = logits.softmax(-1)[..., :-1].max(-1)
-    height, width = sizes.to(boxes).unbind(1)
+    height, width = sizes.unbind(1)
     boxes = box_cxcywh_to_xyxy(boxes) * torch.stack([width, height, width, height], dim=1)[:, None]
     keep = scores >= threshold
     return [

@@ -15,12 +15,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from lib.checks import check_floats, check_integers, check_number, described, readable, upcast
-from lib.detection.boxes import box_cxcywh_to_xyxy, generalized_iou
+from lib.checks import INTEGERS, check_floats, check_integers, check_number, described, readable, upcast
+from lib.detection.boxes import box_cxcywh_to_xyxy, check_centred, check_of_objects, generalized_iou
 
 Targets = Sequence[dict[str, Tensor]]
 Matches = list[tuple[Tensor, Tensor]]
-INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 
 
 class HungarianMatcher(nn.Module):
@@ -62,10 +61,13 @@ class HungarianMatcher(nn.Module):
             raise ValueError("outputs must be finite, got values that are infinite or not a number")
         counts = [outputs["pred_logits"].shape[1] for outputs in layers]
         blocks = [block[:, : len(target["labels"])].split(counts) for block, target in zip(cost, targets)]
-        return [list(map(self.assign, layer)) for layer in zip(*blocks)]
+        return [[check_pairs(self.assign(cost), *cost.shape) for cost in layer] for layer in zip(*blocks)]
 
     def assign(self, cost: Tensor) -> tuple[Tensor, Tensor]:
-        """The pairs of one image, predictions (n,) and objects (n,), from its costs (Q, T). Another rule goes here."""
+        """The pairs of one image, predictions (n,) and objects (n,), from its costs (Q, T). Another rule goes here.
+
+        A rule may use a prediction or an object more than once, or not at all. What is no pair at all ends in an error.
+        """
         if check_floats("cost", cost).ndim != 2:
             raise ValueError(f"cost must have shape (Q, T), got {tuple(cost.shape)}")
         predictions, objects = scipy.optimize.linear_sum_assignment(cost.numpy())
@@ -87,12 +89,30 @@ class HungarianMatcher(nn.Module):
         chances = [upcast(layer["pred_logits"]).softmax(-1).mT for layer in layers]
         chances = torch.cat([chance.gather(1, labels.expand(-1, -1, chance.shape[2])) for chance in chances], dim=2)
         predicted = upcast(torch.cat([layer["pred_boxes"] for layer in layers], dim=1))
-        if readable(predicted) and (predicted[..., 2:] < 0).any():
-            raise ValueError(f"pred_boxes must have no negative width or height, got {predicted[..., 2:].min():g}")
+        check_centred("pred_boxes of outputs", predicted)
         boxes = boxes.to(predicted.dtype)
         distance = torch.cdist(boxes, predicted, p=1)
         overlap = generalized_iou(box_cxcywh_to_xyxy(boxes)[:, :, None], box_cxcywh_to_xyxy(predicted)[:, None])
         return (self.cost_bbox * distance - self.cost_class * chances - self.cost_giou * overlap).mT
+
+
+def check_pairs(pairs: tuple[Tensor, Tensor], queries: int, objects: int) -> tuple[Tensor, Tensor]:
+    """What `assign` gave for one image, as int64; `ValueError` for what are no pairs of a prediction and an object."""
+    wanted = "assign must give the indices of predictions and of objects, two tensors (n,) of integers on the CPU"
+    if not isinstance(pairs, tuple | list) or len(pairs) != 2:
+        raise ValueError(f"{wanted}, got {described(pairs)}")
+    for part in pairs:
+        if not isinstance(part, Tensor) or part.dtype not in INTEGERS or part.device.type != "cpu":
+            raise ValueError(f"{wanted}, got {' and '.join(map(described, pairs))}")
+    if pairs[0].ndim != 1 or pairs[0].shape != pairs[1].shape:
+        raise ValueError(f"{wanted}, got {' and '.join(map(described, pairs))}")
+    query, found = (part.long() for part in pairs)
+    for name, part, count in (("predictions", query.numpy(), queries), ("objects", found.numpy(), objects)):
+        if part.size and not 0 <= part.min() <= part.max() < count:
+            raise ValueError(f"assign must give {name} from 0 to {count - 1}, got {part.min()} to {part.max()}")
+    if len(np.unique(query.numpy() * objects + found.numpy())) < len(query):
+        raise ValueError(f"assign must give each pair once, got {[*zip(query.tolist(), found.tolist())]!r:.60}")
+    return query, found
 
 
 def padded(parts: list[Tensor]) -> Tensor:
@@ -145,12 +165,8 @@ def check_targets(outputs: dict[str, Tensor], targets: Targets, queries: int | N
             raise ValueError(f"targets[{i}] has {count} objects, more than the {queries or Q} queries")
     if not readable(logits):
         return
-    check_integers("labels", torch.cat([target["labels"] for target in targets]), 0, classes - 2)
-    boxes = torch.cat([target["boxes"] for target in targets])
-    right = ((boxes >= 0) & (boxes <= 1)).all(1) & (boxes[:, 2:] > 0).all(1)  # written so that NaN fails too
-    if not right.all():
-        wrong = boxes[~right][0].tolist()
-        raise ValueError(f"boxes must be (cx, cy, w, h) in [0, 1] with w and h above 0, got {wrong}")
+    check_integers("labels", torch.cat([target["labels"].long() for target in targets]), 0, classes - 2)
+    check_of_objects("boxes", torch.cat([target["boxes"] for target in targets]))
 
 
 def check_target(name: str, target: dict[str, Tensor], device: torch.device) -> int:

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lib.checks import check_count, check_finite, check_floats, check_number, check_some
+from lib.checks import cast_for, check_count, check_finite, check_floats, check_number, check_some, upcast
 from lib.diffusion.process import noise_like
 from lib.diffusion.unet import (
     AttnBlock,
@@ -190,19 +190,23 @@ class AutoencoderKL(nn.Module):
         self.post_quant_conv = nn.Conv2d(z_channels, z_channels, kernel_size=1)
 
     def encode(self, x: Tensor) -> Posterior:
-        """The distribution of the code (B, z_channels, H / s, W / s) of images (B, in_channels, H, W)."""
+        """The distribution of the code (B, z_channels, H / s, W / s) of images (B, in_channels, H, W).
+
+        It is float32 or wider: in 16 bits a variance overflows, and so does a sum of a few thousand nats.
+        """
         sides = check_floats("x", x).shape[2:]
         if x.ndim != 4 or x.shape[1] != self.in_channels or any(not side or side % self.stride for side in sides):
             wanted = f"(B, {self.in_channels}, H, W) with H and W divisible by {self.stride}"
             raise ValueError(f"x must have shape {wanted}, got {tuple(x.shape)}")
-        mean, logvar = self.quant_conv(self.encoder(unshuffled(x, self.patch))).chunk(2, dim=1)
+        x = unshuffled(cast_for(self.encoder, x), self.patch)
+        mean, logvar = upcast(self.quant_conv(self.encoder(x))).chunk(2, dim=1)
         return Posterior(mean, logvar.clamp(-30, 20))
 
     def decode(self, z: Tensor) -> Tensor:
         """Images (B, in_channels, H, W) of codes (B, z_channels, H / s, W / s)."""
         if check_floats("z", z).ndim != 4 or z.shape[1] != self.z_channels or 0 in z.shape[2:]:
             raise ValueError(f"z must have shape (B, {self.z_channels}, h, w), got {tuple(z.shape)}")
-        return F.pixel_shuffle(self.decoder(self.post_quant_conv(z)), self.patch)
+        return F.pixel_shuffle(self.decoder(self.post_quant_conv(cast_for(self.decoder, z))), self.patch)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Posterior]:
         """Images (B, in_channels, H, W) drawn from a sampled code, and the code's distribution."""
@@ -210,7 +214,7 @@ class AutoencoderKL(nn.Module):
         return self.decode(posterior.sample()), posterior
 
     def loss(self, x: Tensor, kl_weight: float = 1e-6) -> dict[str, Tensor]:
-        """Squared error a pixel plus `kl_weight` times the KL in nats an image.
+        """Squared error a pixel plus `kl_weight` times the KL in nats an image, in float32 or wider.
 
         The release adds a perceptual and an adversarial loss, which photographs need; digits do without. Raises
         `ValueError` for no images, a pixel outside [-1, 1], or a `kl_weight` below 0.
@@ -218,7 +222,7 @@ class AutoencoderKL(nn.Module):
         check_images(x)
         check_number(0, kl_weight=kl_weight)
         reconstruction, posterior = self(x)
-        error, kl = F.mse_loss(reconstruction, x), posterior.kl().mean()
+        error, kl = F.mse_loss(upcast(reconstruction), upcast(x)), posterior.kl().mean()
         return {"loss": error + kl_weight * kl, "reconstruction": error, "kl": kl}
 
 
@@ -231,12 +235,26 @@ def check_images(x: Tensor) -> None:
 class FirstStage(AutoencoderKL):
     """An autoencoder that knows how large its codes are, and hands them on with variance 1 (appendix G).
 
-    `scale_factor`, a buffer, is 1 until `measure_scale` has seen images. Arguments as `AutoencoderKL`'s.
+    `scale_factor`, a buffer, is 1 until `measure_scale` has seen images. It stays float32 or wider whatever the module
+    is cast to or loaded from. Arguments as `AutoencoderKL`'s.
     """
 
     def __init__(self, *sizes, **settings):
         super().__init__(*sizes, **settings)
-        self.register_buffer("scale_factor", torch.ones(()))
+        self.register_buffer("scale_factor", upcast(torch.ones(())))
+
+    def _apply(self, fn, recurse=True):
+        """What `Module.to`, `half` and their like do, but the factor never falls below float32."""
+        before = self.scale_factor
+        super()._apply(fn, recurse)
+        if self.scale_factor.dtype.itemsize < 4:
+            self.scale_factor = before.to(self.scale_factor.device, torch.float32)
+        return self
+
+    def _load_from_state_dict(self, *args):
+        """With `assign=True` what is loaded takes the buffer's place; of 16 bits it is widened."""
+        super()._load_from_state_dict(*args)
+        self.scale_factor = upcast(self.scale_factor)
 
     @torch.no_grad()
     def measure_scale(self, x: Tensor) -> None:

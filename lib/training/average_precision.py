@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from lib.checks import check_count, check_finite, check_floats, check_integers, described, is_number
+from lib.detection.boxes import check_corners, check_of_objects
 
 NAMES = ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large")
 
@@ -34,7 +35,8 @@ def average_precision(
 
     Raises:
         ValueError: where the images are not as many, or hold no object at all; for labels that are no integers, for
-            boxes and scores of other shapes or that are no numbers, and for sizes that are not above 0.
+            boxes and scores of other shapes or that are no numbers, for corners that are crossed, and targets that do
+            not lie in [0, 1] or have no size.
     """
     check_count(size=size)
     if (
@@ -51,6 +53,9 @@ def average_precision(
         raise ValueError(f"found must be one for each of the {len(targets)} images, got {len(found)}")
     found = [_checked(f"found[{image}]", entry, ("labels", "scores", "boxes")) for image, entry in enumerate(found)]
     targets = [_checked(f"targets[{image}]", entry, ("labels", "boxes")) for image, entry in enumerate(targets)]
+    for image, (answer, target) in enumerate(zip(found, targets)):
+        check_corners(f"found[{image}] boxes", answer["boxes"])
+        check_of_objects(f"targets[{image}] boxes", target["boxes"])
     if not sum(len(target["labels"]) for target in targets):
         raise ValueError("targets must hold at least one object, got none")
     from pycocotools.coco import COCO

@@ -59,7 +59,7 @@ class BEiT(VisionTransformer):
         if words.ndim != 2 or not words.numel():
             raise ValueError(f"words must have shape (B, N), one for each patch, got {tuple(words.shape)}")
         if noise is None:
-            noise = torch.rand(words.shape, device=check_floats("x", x).device)
+            noise = torch.rand(words.shape, dtype=torch.float32, device=check_floats("x", x).device)
         check_finite("noise", check_floats("noise", noise, like=words))
         hidden = max(1, round(mask_ratio * words.shape[1]))
         order = noise.argsort(dim=1)

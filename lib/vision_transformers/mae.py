@@ -9,7 +9,16 @@ N counts patches, K of them stay visible. A mask holds 1 where a patch was remov
 import torch
 from torch import Tensor, nn
 
-from lib.checks import check_count, check_finite, check_flags, check_floats, check_integers, is_number, upcast
+from lib.checks import (
+    cast_for,
+    check_count,
+    check_finite,
+    check_flags,
+    check_floats,
+    check_integers,
+    is_number,
+    upcast,
+)
 from lib.vision_transformers.vit import EPS, Block, PatchEmbed, check_mlp_ratio
 
 
@@ -108,13 +117,14 @@ class MaskedAutoencoderViT(nn.Module):
         x = self.patch_embed(imgs) + self.pos_embed[:, 1:]
         x, mask, ids_restore = random_masking(x, mask_ratio, noise)
         cls_token = (self.cls_token + self.pos_embed[:, :1]).expand(x.shape[0], -1, -1)
-        return self.norm(self.blocks(torch.cat([cls_token, x], dim=1))), mask, ids_restore
+        x = cast_for(self.blocks, torch.cat([cls_token, x], dim=1))  # the table may be wider
+        return self.norm(self.blocks(x)), mask, ids_restore
 
     def forward_features(self, imgs: Tensor) -> Tensor:
         """The encoder with nothing hidden: tokens (B, 1 + N, D), class token first, for what comes after training."""
         self.check_images(imgs)
         x = torch.cat([self.cls_token.expand(imgs.shape[0], -1, -1), self.patch_embed(imgs)], dim=1) + self.pos_embed
-        return self.norm(self.blocks(x))
+        return self.norm(self.blocks(cast_for(self.blocks, x)))
 
     def forward_decoder(self, latent: Tensor, ids_restore: Tensor) -> Tensor:
         """Predicted patches (B, N, p * p * C) from the visible tokens (B, 1 + K, D) and the way back (B, N)."""
@@ -125,12 +135,13 @@ class MaskedAutoencoderViT(nn.Module):
         if ids_restore.shape != (latent.shape[0], N):
             wanted = f"(B, {N}), with the B of latent, {latent.shape[0]}"
             raise ValueError(f"ids_restore must have shape {wanted}, got {tuple(ids_restore.shape)}")
-        x = self.decoder_embed(latent)
+        x = self.decoder_embed(cast_for(self.decoder_embed, latent))
         cls_token, visible = x[:, :1], x[:, 1:]
         removed = self.mask_token.expand(x.shape[0], ids_restore.shape[1] - visible.shape[1], -1)
         patches = gather_tokens(torch.cat([visible, removed.to(visible.dtype)], dim=1), ids_restore)
         x = torch.cat([cls_token, patches], dim=1) + self.decoder_pos_embed
-        return self.decoder_pred(self.decoder_norm(self.decoder_blocks(x)))[:, 1:]
+        x = self.decoder_blocks(cast_for(self.decoder_blocks, x))
+        return self.decoder_pred(self.decoder_norm(x))[:, 1:]
 
     def forward_loss(self, imgs: Tensor, pred: Tensor, mask: Tensor) -> Tensor:
         """Mean squared error of the removed patches, in float32 or wider; the visible ones do not count.
@@ -203,7 +214,7 @@ def random_masking(x: Tensor, mask_ratio: float, noise: Tensor | None = None) ->
     if not 0 < keep < N:
         raise ValueError(f"mask_ratio must keep and remove at least one of {N} patches, got {mask_ratio!r}")
     if noise is None:
-        noise = torch.rand(B, N, device=x.device)
+        noise = torch.rand(B, N, dtype=torch.float32, device=x.device)  # of 16 bits, many would be equal
     elif check_floats("noise", noise).shape != (B, N):
         raise ValueError(f"noise must have shape {(B, N)}, got {tuple(noise.shape)}")
     check_finite("noise", noise)

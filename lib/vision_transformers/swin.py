@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lib.checks import check_count, check_flags, check_floats, check_sizes
+from lib.checks import cast_for, check_count, check_flags, check_floats, check_sizes
 from lib.vision_transformers.initialization import init_weights
 from lib.vision_transformers.vit import Mlp, check_images, check_mlp_ratio
 from lib.vision_transformers.windows import WindowAttention, put, shift_mask, window_partition, window_reverse
@@ -173,7 +173,7 @@ class SwinPatchEmbed(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """The map (B, H / p, W / p, embed_dim)."""
         check_images("x", x, self.in_chans)
-        x = F.pad(x, (0, -x.shape[3] % self.patch_size, 0, -x.shape[2] % self.patch_size))
+        x = F.pad(cast_for(self.proj, x), (0, -x.shape[3] % self.patch_size, 0, -x.shape[2] % self.patch_size))
         return self.norm(self.proj(x).permute(0, 2, 3, 1))
 
 

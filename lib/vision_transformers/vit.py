@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lib.attention import Attention
-from lib.checks import check_count, check_floats, check_number, check_sizes, upcast
+from lib.checks import cast_for, check_count, check_floats, check_number, check_sizes, upcast
 from lib.vision_transformers.initialization import init_weights
 
 EPS = 1e-6  # of every LayerNorm, as in the authors' code
@@ -67,6 +67,7 @@ class PatchEmbed(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Tokens (B, N, embed_dim) of images (B, in_chans, H, W)."""
         check_images("x", x, self.in_chans, self.step)
+        x = cast_for(self, x)
         if self.stem is not None:
             x = self.stem(x)
         return self.proj(x).flatten(2).transpose(1, 2)

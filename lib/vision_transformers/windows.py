@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from lib.attention import Attention, attention
 from lib.checks import check_count, check_floats, described
 
+OTHER_WINDOWS = "these weights are of other windows, which are also smaller where a map is smaller than window_size"
 APART = -100.0  # added to a score, it leaves nothing of the pair: exp(-100) is 4e-44
 
 
@@ -96,6 +97,10 @@ class WindowAttention(Attention):
     def _load_from_state_dict(self, state_dict, prefix, *rest):
         """The index follows from the window's size; the release stores it, but it is not read and may be missing."""
         put(state_dict, prefix, "relative_position_index", relative_position_index(self.window_size))
+        table = state_dict.get(name := prefix + "relative_position_bias_table")
+        if table is not None and len(table) != len(self.relative_position_bias_table):
+            M, rows = self.window_size, len(self.relative_position_bias_table)
+            raise ValueError(f"{name} must have {rows} rows, of windows of {M}×{M}, got {len(table)}: {OTHER_WINDOWS}")
         super()._load_from_state_dict(state_dict, prefix, *rest)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:

@@ -309,3 +309,13 @@ def test_without_vectors_there_are_indices_but_no_mean():
     for z in (torch.zeros(0, 4, 3, 3), torch.zeros(2, 0, 4)):
         with pytest.raises(ValueError, match=r"z must hold something, got shape"):
             quantizer(z)
+
+
+@pytest.mark.parametrize("ema", [0.99, None])
+def test_statistics_are_wide_also_where_16_bits_are_the_default(ema):
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        quantizer = VectorQuantizer(8, 4, ema=ema)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert {buffer.dtype for buffer in quantizer.buffers()} == {torch.float32}

@@ -214,7 +214,7 @@ def spoiled(key, **changes):
         ),
         (
             spoiled("outputs", pred_boxes=torch.full((1, 5, 4), -0.5)),
-            "pred_boxes must have no negative width",
+            "pred_boxes of outputs must have no negative width",
         ),
         (
             spoiled("outputs", aux_outputs=[{}]),

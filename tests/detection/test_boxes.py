@@ -112,3 +112,25 @@ def test_boxes_of_no_area_overlap_nothing():
 def test_areas_in_pixels_do_not_overflow():
     boxes = torch.tensor([[0.0, 0.0, 640.0, 480.0]])
     assert box_area(boxes.half()) == 640 * 480 and generalized_box_iou(boxes.half(), boxes.half()) == 1
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("place", range(4))
+def test_boxes_that_are_no_numbers_are_refused_by_all(value, place):
+    spoiled = torch.tensor([[0.4, 0.4, 0.6, 0.6]])
+    spoiled[0, place] = value
+    for call in (box_cxcywh_to_xyxy, box_xyxy_to_cxcywh, box_area):
+        with pytest.raises(ValueError, match="boxes must be finite"):
+            call(spoiled)
+    for call in (box_iou, generalized_box_iou, generalized_iou):
+        with pytest.raises(ValueError, match="b must be finite"):
+            call(MIDDLE, spoiled)
+
+
+def test_negative_sizes_are_not_turned_to_crossed_corners_nor_back():
+    with pytest.raises(ValueError, match="boxes must have no negative width or height, got -0"):
+        box_cxcywh_to_xyxy(torch.tensor([[0.5, 0.5, 0.1, -0.2]]))
+    with pytest.raises(ValueError, match="boxes must have left <= right"):
+        box_xyxy_to_cxcywh(torch.tensor([CROSSED[0]]))
+    for points in (torch.zeros(1, 4), torch.zeros(0, 4)):  # what has no size has no negative one
+        assert torch.equal(box_xyxy_to_cxcywh(box_cxcywh_to_xyxy(points)), points)

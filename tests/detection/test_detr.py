@@ -409,3 +409,24 @@ def test_found_objects_must_be_finite(key):
     outputs[key][0, 2, 1] = torch.nan
     with pytest.raises(ValueError, match=f"{key} of outputs must be finite"):
         postprocess(outputs, torch.tensor([[8, 8]]))
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.uint16, torch.uint32, torch.uint64, torch.int32, torch.float32])
+def test_sizes_may_be_numbers_of_any_type(dtype):
+    outputs = {"pred_logits": torch.randn(1, 3, 5), "pred_boxes": torch.rand(1, 3, 4)}
+    (wanted,), (found,) = (postprocess(outputs, torch.tensor([[48, 64]]).to(kind)) for kind in (torch.int64, dtype))
+    assert torch.equal(found["boxes"], wanted["boxes"])
+
+
+def test_found_boxes_have_no_negative_size():
+    outputs = {"pred_logits": torch.randn(1, 1, 5), "pred_boxes": torch.tensor([[[0.5, 0.5, -0.1, 0.2]]])}
+    with pytest.raises(ValueError, match="pred_boxes of outputs must have no negative width or height, got -0"):
+        postprocess(outputs, torch.tensor([[48, 64]]))
+
+
+@pytest.mark.parametrize("kind", [DETR, TwoStageDETR])
+def test_images_are_cast_at_the_door(kind):
+    body, transformer = SmallBackbone(1, (8, 16)), Transformer(16, 2, 1, 2, 32)
+    model = kind(body, transformer, 4, 3).bfloat16().eval()
+    outputs = model(torch.rand(1, 1, 16, 16))
+    assert outputs["pred_logits"].dtype == torch.bfloat16 and outputs["pred_boxes"].dtype == torch.float32

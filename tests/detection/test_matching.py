@@ -271,7 +271,9 @@ def test_outputs_that_are_no_numbers_end_in_an_error_on_every_device(monkeypatch
         far(monkeypatch)
 
 
-@pytest.mark.parametrize("dtype", [torch.int32, torch.int16, torch.int8, torch.uint8])
+@pytest.mark.parametrize(
+    "dtype", [torch.int32, torch.int16, torch.int8, torch.uint8, torch.uint16, torch.uint32, torch.uint64]
+)
 def test_labels_are_integers_of_any_width(dtype):
     outputs, targets = random_case(2)
     narrow = [{**target, "labels": target["labels"].to(dtype)} for target in targets]
@@ -320,3 +322,46 @@ def test_losses_of_a_cast_criterion_are_the_same(cast):
     wanted, found = SetCriterion(5)(outputs, targets), cast(SetCriterion(5))(outputs, targets)
     for name, value in wanted.items():
         assert found[name].dtype == torch.float32 and torch.equal(found[name], value), name
+
+
+PAIR = torch.arange(2)
+
+
+@pytest.mark.parametrize("pairs, message", [
+    (None, "assign must give the indices of predictions and of objects, two tensors"),
+    ((PAIR, PAIR, PAIR), "two tensors"),
+    (([0, 1], [0, 1]), "two tensors"),
+    ((PAIR, PAIR.float()), "two tensors"),
+    ((PAIR, PAIR > 0), "two tensors"),
+    ((PAIR, torch.arange(1)), "two tensors"),
+    ((PAIR[None], PAIR[None]), "two tensors"),
+    ((PAIR, PAIR.to("meta")), "two tensors"),
+    ((PAIR - 1, PAIR), "assign must give predictions from 0 to 5, got -1 to 0"),
+    ((PAIR + 5, PAIR), "assign must give predictions from 0 to 5, got 5 to 6"),
+    ((PAIR, PAIR + 1), "assign must give objects from 0 to 1, got 1 to 2"),
+    ((PAIR, PAIR - 1), "assign must give objects from 0 to 1, got -1 to 0"),
+    ((torch.tensor([3, 0, 3]), torch.tensor([1, 0, 1])), "assign must give each pair once"),
+    ((torch.arange(6).repeat(2), torch.zeros(12).long()), "assign must give each pair once"),
+])  # fmt: skip
+def test_a_rule_that_gives_no_pairs_is_refused(pairs, message):
+    class Wrong(HungarianMatcher):
+        def assign(self, cost):
+            return pairs
+
+    outputs, targets = random_case(4, objects=(2, 2))
+    for judge in (Wrong(), SetCriterion(5, Wrong())):
+        with pytest.raises(ValueError, match=message):
+            judge(outputs, targets)
+
+
+@pytest.mark.parametrize(
+    "query, found", [([2, 2], [0, 1]), ([0, 1, 2, 3, 4, 5], [0, 1, 1, 0, 0, 1]), ([], []), ([4], [1])]
+)
+def test_a_rule_may_take_predictions_and_objects_more_than_once_or_not_at_all(query, found):
+    class Own(HungarianMatcher):
+        def assign(self, cost):
+            return torch.tensor(query, dtype=torch.int32), torch.tensor(found, dtype=torch.uint8)
+
+    outputs, targets = random_case(4, objects=(2, 2))
+    assert all(a.tolist() == query and b.tolist() == found for a, b in Own()(outputs, targets))
+    assert all(value.isfinite() for value in SetCriterion(5, Own())(outputs, targets).values())

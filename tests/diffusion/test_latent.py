@@ -272,3 +272,41 @@ def test_denoiser_fits_guidance_samplers_and_compiler():
 def test_bad_input_is_refused(build, message):
     with pytest.raises(ValueError, match=message):
         build()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("whole", [True, False])
+def test_in_16_bits_losses_and_the_scale_stay_wide(dtype, whole):
+    torch.manual_seed(0)
+    model, x = digit_first_stage(), torch.rand(2, 1, 28, 28) * 2 - 1
+    wanted, codes = model.loss(x), model.encode(x).mean
+    with torch.autocast("cpu", dtype, enabled=not whole):
+        model = model.to(dtype) if whole else model
+        losses, posterior = model.loss(x), model.encode(x)
+        model.measure_scale(x)
+        scaled = model.to_latent(x)
+        assert model.to_image(scaled).isfinite().all()
+    assert {value.dtype for value in losses.values()} == {torch.float32} == {scaled.dtype, model.scale_factor.dtype}
+    assert posterior.mean.dtype == posterior.logvar.dtype == posterior.kl().dtype == torch.float32
+    assert torch.allclose(posterior.mean, codes, atol=0.05)
+    assert losses["kl"].item() == pytest.approx(wanted["kl"].item(), rel=0.05)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_kl_larger_than_16_bits_hold_is_finite(dtype):
+    model, x = digit_first_stage().to(dtype), torch.rand(1, 1, 28, 28)
+    torch.nn.init.constant_(model.quant_conv.bias, 20.0)  # a variance of 5e8
+    kl = model.loss(x)["kl"]
+    assert kl.isfinite() and kl > 1e6
+
+
+def test_a_scale_is_kept_as_it_was_measured():
+    model = digit_first_stage()
+    model.scale_factor.fill_(0.18215)
+    factor = model.scale_factor.clone()
+    assert torch.equal(model.bfloat16().scale_factor, factor) and torch.equal(model.float().scale_factor, factor)
+    assert model.double().scale_factor.dtype == torch.float64
+    narrow = {name: value.bfloat16() for name, value in model.state_dict().items()}
+    for assign in (False, True):
+        model.load_state_dict(narrow, assign=assign)
+        assert model.scale_factor.dtype.itemsize >= 4

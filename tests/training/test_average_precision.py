@@ -62,7 +62,7 @@ def test_sizes_without_objects_are_nan():
     assert math.isnan(found["AP_small"]) and math.isnan(found["AP_medium"]) and found["AP_large"] == pytest.approx(1)
 
 
-@pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.int32])
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.int32, torch.uint16, torch.uint32, torch.uint64])
 def test_labels_may_be_integers_of_any_size(dtype):
     found, targets = (
         [{**e, "labels": e["labels"].to(dtype)} for e in entries] for entries in (answers(0.9, 0.2), TARGETS)
@@ -95,3 +95,24 @@ def test_bad_input_is_refused():
         average_precision(answers()[:2], TARGETS, 64)
     with pytest.raises(ValueError, match="targets must hold at least one object"):
         average_precision(answers()[2:], TARGETS[2:], 64)
+
+
+@pytest.mark.parametrize("boxes, message", [
+    ([[20.0, 0, 10, 30]], r"found\[2\] boxes must have left <= right and top <= bottom"),
+    ([[0.0, 30, 10, 20]], r"found\[2\] boxes must have left <= right and top <= bottom"),
+    ([[0.0, 0, math.nan, 30]], r"found\[2\] boxes must be finite"),
+])  # fmt: skip
+def test_found_boxes_are_corners(boxes, message):
+    found = answers()
+    found[2] = {"labels": torch.tensor([3]), "scores": torch.tensor([0.9]), "boxes": torch.tensor(boxes)}
+    with pytest.raises(ValueError, match=message):
+        average_precision(found, TARGETS, 64)
+
+
+@pytest.mark.parametrize("box", [[32.0, 32, 10, 10], [0.5, 0.5, -0.1, 0.1], [0.5, 0.5, 0.1, 0], [-0.5, 0.5, 0.1, 0.1]])
+def test_targets_are_in_units_of_the_image_and_have_a_size(box):
+    targets = [*TARGETS[:2], {"labels": torch.tensor([3]), "boxes": torch.tensor([box])}]
+    with pytest.raises(
+        ValueError, match=r"targets\[2\] boxes must be \(cx, cy, w, h\) in \[0, 1\] with w and h above 0"
+    ):
+        average_precision(answers(), targets, 64)

@@ -437,3 +437,13 @@ def test_a_mask_holds_shares(net, bad):
 def test_a_bad_table_is_named(arguments, message):
     with pytest.raises(ValueError, match=f"^{message}$"):
         sincos_2d(*arguments)
+
+
+def test_it_works_where_16_bits_are_the_default_with_wide_tables():
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        model = MaskedAutoencoderViT(8, 4, 1, 8, 1, 2, 8, 1, 2)
+        loss = model(torch.rand(2, 1, 8, 8))[0]
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert model.pos_embed.dtype == loss.dtype == torch.float32 and loss.isfinite()

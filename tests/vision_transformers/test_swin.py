@@ -491,8 +491,18 @@ def test_what_is_learned_must_still_fit():
         tiny().load_state_dict({name: value for name, value in state.items() if not name.endswith("norm1.weight")})
     with pytest.raises(RuntimeError, match=r"Unexpected key.*blocks\.0\.other"):
         tiny().load_state_dict({**state, "layers.0.blocks.0.other": torch.zeros(1)})
-    with pytest.raises(RuntimeError, match=r"size mismatch for .*relative_position_bias_table"):
-        tiny(window_size=2).load_state_dict(state)
+    with pytest.raises(RuntimeError, match=r"size mismatch for layers\.0\.blocks\.0\.norm1\.weight"):
+        tiny().load_state_dict({**state, "layers.0.blocks.0.norm1.weight": torch.zeros(7)})
+
+
+@pytest.mark.parametrize("other", [{"window_size": 2}, {"img_size": 8}])
+def test_weights_of_other_windows_are_refused(other):
+    """Also where a small image lets the window shrink. A table of fewer offsets cannot be read from one of more."""
+    for strict in (True, False):
+        with pytest.raises(
+            ValueError, match=r"layers\.\d\.blocks\.0\.attn\.relative_position_bias_table must have \d+"
+        ):
+            tiny(**other).load_state_dict(tiny().state_dict(), strict=strict)
 
 
 def test_a_training_step_waits_for_no_device_whatever_the_size(monkeypatch):
