@@ -25,7 +25,7 @@ from lib.checks import (
     readable,
     upcast,
 )
-from lib.diffusion.denoiser import Model, call_model, casts_itself, check_eval, check_model, model_output
+from lib.diffusion.denoiser import Model, call_model, check_eval, check_model, model_output
 from lib.diffusion.process import GaussianDiffusion, check_process, gaussian, noise_like, shaped
 
 Score = Callable[[Tensor, Tensor], Tensor]
@@ -167,7 +167,7 @@ def langevin(
     check_number(0, sigma=sigma)
     check_finite("x", check_floats("x", x))
     check_generator(generator)
-    check_eval(score, "score")
+    score = check_eval(score, "score")
     x = upcast(x)
     levels = torch.full((len(x),), sigma, device=x.device, dtype=x.dtype)
     for _ in range(steps):
@@ -216,7 +216,6 @@ def eps_from_score(score: Score, process: GaussianDiffusion) -> Model:
     check_model(score, "score")
     check_process(process)
 
-    @casts_itself
     def eps(xt: Tensor, t: Tensor) -> Tensor:
         signal, spread = process.signal_and_spread(t, xt)
         sigma = (spread / signal).flatten()
@@ -234,7 +233,6 @@ def score_from_eps(model: Model, process: GaussianDiffusion) -> Score:
     check_model(model)
     logs = process_levels(process).log()
 
-    @casts_itself
     def score(x: Tensor, sigma: Tensor) -> Tensor:
         check_levels(x, sigma)
         wanted = sigma.to(logs).log()
