@@ -36,7 +36,8 @@ def simple_loss(
     Args:
         x0: images (B, ...).
         t: their times (B,); drawn uniformly where None.
-        noise: what is added, shaped as `x0`; drawn from N(0, I) where None.
+        noise: what is added, shaped as `x0`; drawn from N(0, I) where None. Images and noise of 16 bits are taken in
+            float32.
         target: what the model predicts.
 
     Raises:
@@ -48,7 +49,7 @@ def simple_loss(
     check_finite("x0", check_floats("x0", x0))
     if t is None:
         t = torch.randint(process.T, (len(x0),), device=x0.device)
-    noise = noise_like(x0, noise)
+    x0, noise = upcast(x0), upcast(noise_like(x0, noise))
     xt = process.q_sample(x0, t, noise)
     if target == "eps":
         wanted = noise

@@ -10,11 +10,12 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.dropout import _DropoutNd
-from torch.nn.modules.module import register_module_forward_pre_hook
+from torch.nn.modules.module import _global_forward_pre_hooks, register_module_forward_pre_hook
 
 from lib.checks import check_flags, check_floats, check_generator, check_option, check_shape, described
 from lib.diffusion.process import GaussianDiffusion, check_process
@@ -164,8 +165,8 @@ class Asking(threading.local):
     """What is known, in one thread, of the function that is asked there.
 
     `entered` are the modules that the function asked, each under its own id and those of all its parts; None while no
-    function is asked. `sampled` is what errors call the model, where no network may be in training mode. `found` tells whether a
-    network was among the modules, and `inside` whether any door was passed.
+    function is asked. `sampled` is what errors call the model, where no network may be in training mode. `found` tells
+    whether a network was among the modules, and `inside` whether any door was passed.
     """
 
     entered: dict[int, nn.Module] | None = None
@@ -176,7 +177,7 @@ class Asking(threading.local):
 HERE = Asking()
 
 
-def door(module: nn.Module, given: tuple) -> tuple | None:
+def door(module: nn.Module, given: tuple) -> Any:
     """The numbers `given` to a module in the type of its parameters; `ValueError` if it must not be in training mode.
 
     A hook that PyTorch calls before any module runs. It looks at those that a function asks, not at what these ask in
@@ -218,7 +219,7 @@ def watched(sampled: str | None) -> Iterator[Asking]:
     HERE.entered, HERE.sampled, HERE.found, HERE.inside = {}, sampled or HERE.sampled, False, False
     with LOCK:
         ASKED[0] += 1
-        DOOR.hooks_dict_ref()[DOOR.id] = door
+        _global_forward_pre_hooks[DOOR.id] = door
     try:
         yield HERE
     finally:
@@ -243,7 +244,7 @@ def in_own_type(model: Callable[..., Tensor], sampled: str | None = None) -> Cal
 
     def ask(xt: Tensor, *told) -> Tensor:
         network, given = inside is not None, (xt, *told)
-        if network:
+        if inside is not None:
             given = in_type(given, inside)
         if (network and isinstance(model, nn.Module)) or torch.compiler.is_compiling():
             out = model(*given)
@@ -305,6 +306,16 @@ def check_model(model: Callable, name: str = "model") -> None:
     """Raises `ValueError` unless `model` can be called."""
     if not callable(model):
         raise ValueError(f"{name} must be callable, got {described(model)}")
+
+
+def slope(name: str, found: Tensor, x: Tensor, create_graph: bool = False) -> Tensor:
+    """The gradient of the number `found` at `x`; `ValueError` where autograd saw no way from `found` back to `x`."""
+    there = None
+    if found.requires_grad:
+        (there,) = torch.autograd.grad(found, x, create_graph=create_graph, allow_unused=True)
+    if there is None:
+        raise ValueError(f"{name} must depend on the images by steps that autograd follows, got one without gradient")
+    return there
 
 
 def check_eval(model: Model, name: str = "model") -> Model:

@@ -26,6 +26,7 @@ from lib.diffusion.denoiser import (
     check_model,
     model_output,
     shifted,
+    slope,
 )
 from lib.diffusion.process import GaussianDiffusion, check_process, noise_like
 from lib.diffusion.unet import (
@@ -144,7 +145,10 @@ def guided_mean(mean: Tensor, log_variance: Tensor, slope: Tensor, scale: float 
 
 
 def gradient(log_probability: Guide, xt: Tensor, t: Tensor) -> Tensor:
-    r"""$\nabla_{x_t}\log p(y \mid x_t)$, shaped as `xt`, also where gradients are switched off around it."""
+    r"""$\nabla_{x_t}\log p(y \mid x_t)$, shaped as `xt`, also where gradients are switched off around it.
+
+    Raises `ValueError` where autograd sees no way from the answer to `xt`.
+    """
     check_model(log_probability, "log_probability")
     check_floats("xt", xt)
     t = check_integers("t", t)
@@ -153,7 +157,7 @@ def gradient(log_probability: Guide, xt: Tensor, t: Tensor) -> Tensor:
         found = check_floats("log_probability", call_model(log_probability, xt, t))
         if found.shape != t.shape:
             raise ValueError(f"log_probability must give one number an image, (B,), got {tuple(found.shape)}")
-        return torch.autograd.grad(found.sum(), xt)[0]
+        return slope("log_probability", found.sum(), xt)
 
 
 class AdaGNBlock(ResnetBlock):

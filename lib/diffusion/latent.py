@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lib.checks import check_count, check_finite, check_floats, check_number, check_some
+from lib.checks import check_count, check_finite, check_floats, check_number, check_some, upcast
 from lib.diffusion.process import noise_like
 from lib.diffusion.unet import (
     AttnBlock,
@@ -148,7 +148,8 @@ class Posterior(NamedTuple):
 
     def kl(self) -> Tensor:
         """The KL divergence from the standard normal distribution, in nats an image (B,)."""
-        return 0.5 * (self.mean.square() + self.logvar.exp() - 1 - self.logvar).flatten(1).sum(1)
+        mean, logvar = upcast(self.mean), upcast(self.logvar)
+        return 0.5 * (mean.square() + logvar.exp() - 1 - logvar).flatten(1).sum(1)
 
 
 class AutoencoderKL(nn.Module):
@@ -218,7 +219,7 @@ class AutoencoderKL(nn.Module):
         check_images(x)
         check_number(0, kl_weight=kl_weight)
         reconstruction, posterior = self(x)
-        error, kl = F.mse_loss(reconstruction, x), posterior.kl().mean()
+        error, kl = F.mse_loss(upcast(reconstruction), upcast(x)), posterior.kl().mean()
         return {"loss": error + kl_weight * kl, "reconstruction": error, "kl": kl}
 
 
@@ -234,9 +235,19 @@ class FirstStage(AutoencoderKL):
     `scale_factor`, a buffer, is 1 until `measure_scale` has seen images. Arguments as `AutoencoderKL`'s.
     """
 
+    scale_factor: Tensor
+
     def __init__(self, *sizes, **settings):
         super().__init__(*sizes, **settings)
-        self.register_buffer("scale_factor", torch.ones(()))
+        self.register_buffer("scale_factor", upcast(torch.ones(())))
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "FirstStage":
+        """What `to`, `half` and their kind do to each number; but the factor stays in float32 or wider."""
+        wide = self.scale_factor
+        super()._apply(fn, recurse)
+        if self.scale_factor.element_size() < 4:
+            self.scale_factor = wide.to(self.scale_factor.device)
+        return self
 
     @torch.no_grad()
     def measure_scale(self, x: Tensor) -> None:
@@ -246,7 +257,7 @@ class FirstStage(AutoencoderKL):
         """
         check_images(x)
         codes = torch.cat([self.encode(part).sample() for part in x.split(PART)])
-        self.scale_factor.copy_(1 / codes.std())
+        self.scale_factor.copy_(1 / upcast(codes).std())
 
     def to_latent(self, x: Tensor, noise: Tensor | None = None) -> Tensor:
         """Scaled codes (B, z_channels, h, w) of images: the means, or draws where `noise` of their shape is given."""
