@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lib.checks import check_count, check_flags, check_floats, check_integers, check_number, described
+from lib.checks import check_count, check_flags, check_floats, check_integers, check_number, described, upcast
 from lib.diffusion.unet import Upsample
 
 Levels = list[tuple[int, bool]]
@@ -66,9 +66,8 @@ class GroupNorm32(nn.GroupNorm):
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps shaped as `x` and of its type."""
-        wide = torch.promote_types(x.dtype, torch.float32)
-        weight, bias = self.weight.to(wide), self.bias.to(wide)
-        return F.group_norm(x.to(wide), self.num_groups, weight, bias, self.eps).to(x.dtype)
+        wide = upcast(x)
+        return F.group_norm(wide, self.num_groups, self.weight.to(wide), self.bias.to(wide), self.eps).to(x.dtype)
 
 
 class ADMDownsample(nn.Module):

@@ -140,7 +140,7 @@ def trajectory(
             what is no generator, or a network in training mode, also one that the model asks.
     """
     check_number(0, 1, eta=eta)
-    check_walk(model, process, shape, generator)
+    model = check_walk(model, process, shape, generator)
     check_count(1, process.T, steps=steps)
     denoiser = Denoiser(model, process, target, variance, clip)
     visited, device = times(process.T, steps, spacing), process.betas.device
@@ -201,7 +201,7 @@ def invert(
     check_count(rounds=rounds)
     check_process(process)
     check_count(1, process.T, steps=steps)
-    check_eval(model)
+    model = check_eval(model)
     denoiser = Denoiser(model, process, target, variance, clip=False)
     check_finite("x0", check_floats("x0", x0))
     if grain is not None:

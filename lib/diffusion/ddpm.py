@@ -36,7 +36,8 @@ def simple_loss(
     Args:
         x0: images (B, ...).
         t: their times (B,); drawn uniformly where None.
-        noise: what is added, shaped as `x0`; drawn from N(0, I) where None.
+        noise: what is added, shaped as `x0`; drawn from N(0, I) where None. Images and noise of 16 bits are taken in
+            float32.
         target: what the model predicts.
 
     Raises:
@@ -48,7 +49,7 @@ def simple_loss(
     check_finite("x0", check_floats("x0", x0))
     if t is None:
         t = torch.randint(process.T, (len(x0),), device=x0.device)
-    noise = noise_like(x0, noise)
+    x0, noise = upcast(x0), upcast(noise_like(x0, noise))
     xt = process.q_sample(x0, t, noise)
     if target == "eps":
         wanted = noise
@@ -108,7 +109,7 @@ def p_sample(
     `noise` is $z$, shaped as `xt`, drawn where None. At the last step, `t = 0`, none is added. Raises `ValueError` as
     `trajectory` does.
     """
-    check_eval(model)
+    model = check_eval(model)
     noise = noise_like(check_floats("xt", xt), noise)
     mean, log_variance, x0 = p_mean_variance(model, process, xt, t, target, variance, clip)
     sigma = (0.5 * log_variance).exp() * (shaped(t, xt) > 0)
@@ -142,7 +143,7 @@ def trajectory(
         ValueError: for an unknown option, `steps` not in 1 ... T, what is no generator, or a network in training mode,
             also one that the model asks: its dropout would spoil the samples.
     """
-    check_walk(model, process, shape, generator)
+    model = check_walk(model, process, shape, generator)
     steps = process.T if steps is None else steps
     check_count(1, process.T, steps=steps)
     visited, device = times(process.T, steps, spacing), process.betas.device
@@ -189,7 +190,7 @@ def vlb_terms(
         ValueError: as `trajectory` does, and for a pixel outside [-1, 1].
     """
     check_process(process)
-    check_eval(model)
+    model = check_eval(model)
     check_finite("x0", check_floats("x0", x0), -1, 1)
     x0, terms = upcast(x0), []
     noise = noise_like(x0, noise)

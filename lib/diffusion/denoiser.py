@@ -5,15 +5,17 @@ section 3.2, for "eps" and "x0"; Salimans and Ho (arXiv:2202.00512), appendix D,
 (arXiv:2102.09672), section 3.1, for a variance that is learned.
 """
 
-import functools
-import sysconfig
+import re
+import threading
+import warnings
 from collections.abc import Callable, Iterator
-from contextlib import suppress
-from pathlib import Path
-from types import CodeType, FunctionType, MethodType
+from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.dropout import _DropoutNd
+from torch.nn.modules.module import _global_forward_pre_hooks, register_module_forward_pre_hook
 
 from lib.checks import check_flags, check_floats, check_generator, check_option, check_shape, described
 from lib.diffusion.process import GaussianDiffusion, check_process
@@ -21,8 +23,6 @@ from lib.diffusion.process import GaussianDiffusion, check_process
 Model = Callable[[Tensor, Tensor], Tensor]
 TARGETS = ("eps", "x0", "v")
 VARIANCES = ("small", "large", "learned")
-# Functions that stand here know no network of a user's by name.
-LIBRARIES = (*map(sysconfig.get_path, ("stdlib", "purelib", "platlib")), str(Path(__file__).parents[1]))
 
 
 class Prediction:
@@ -87,7 +87,7 @@ class Denoiser:
         check_option("variance", variance, VARIANCES)
         check_flags(clip=clip)
         check_process(process)
-        self.model = casts_itself(in_own_type(model))
+        self.model = in_own_type(model)
         self.process, self.target, self.variance, self.clip = process, target, variance, clip
 
     def model_output(self, xt: Tensor, t: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -155,93 +155,143 @@ def model_output(model: Callable[..., Tensor], xt: Tensor, t: Tensor, *condition
 def call_model(model: Callable[..., Tensor], xt: Tensor, *told) -> Tensor:
     """What the model, `told` times and more, says of `xt`, in the type of `xt`; a network is asked in its own type.
 
-    So is a function that asks networks of one type (`networks`). What asks none is asked as it is, and may answer in a
-    wider type. Raises `ValueError` where the answer is no floating-point tensor, as when the model forgets to return.
+    So is each network that a function asks, at its door. A function that asks none may answer in a wider type. Raises
+    `ValueError` where the answer is no floating-point tensor, as when the model forgets to return.
     """
     return in_own_type(model)(xt, *told)
 
 
-def in_own_type(model: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """The model as `call_model` asks it; its type is looked up once."""
+class Asking(threading.local):
+    """What is known, in one thread, of the function that is asked there.
+
+    `entered` are the modules that the function asked, each under its own id and those of all its parts; None while no
+    function is asked. `sampled` is what errors call the model, where no network may be in training mode. `found` tells
+    whether a network was among the modules, and `inside` whether any door was passed.
+    """
+
+    entered: dict[int, nn.Module] | None = None
+    sampled: str | None = None
+    found = inside = False
+
+
+HERE = Asking()
+
+
+def door(module: nn.Module, given: tuple) -> Any:
+    """The numbers `given` to a module in the type of its parameters; `ValueError` if it must not be in training mode.
+
+    A hook that PyTorch calls before any module runs. It looks at those that a function asks, not at what these ask in
+    turn. In a function that was compiled, it is compiled into every module.
+    """
+    if torch.compiler.is_compiling():
+        if HERE.inside:
+            return None
+    else:
+        if HERE.entered is None or HERE.entered.get(id(module), module) is not module:
+            return None
+        for part in module.modules() if any(map(is_float, given)) else [module]:  # images by name: its parts cast them
+            HERE.entered.setdefault(id(part), module)
+        HERE.inside = True
+    if HERE.sampled is not None and learns(module):
+        raise in_training(HERE.sampled)
+    inside = own_type(module)
+    if inside is None:
+        return None
+    if not torch.compiler.is_compiling():
+        HERE.found = True
+    return given if inside == torch.float32 and under_autocast(given) else in_type(given, inside)
+
+
+DOOR = register_module_forward_pre_hook(door)  # one handle for good, as what is compiled knows it by its number
+DOOR.remove()
+# That a hook fires once more for a module that was compiled is what makes such a module seen.
+ONCE_MORE = r"Using `torch\.compile\(module\)` when there are global hooks"
+HUSHED = ("ignore", re.compile(ONCE_MORE, re.IGNORECASE), UserWarning, None, 0)
+LOCK, ASKED = threading.Lock(), [0]  # functions that are asked now, in all threads
+
+
+@contextmanager
+def watched(sampled: str | None) -> Iterator[Asking]:
+    """Lets `door` see every module that is asked meanwhile in this thread. Within a walk all is part of the walk."""
+    before = vars(HERE).copy()
+    if HUSHED not in warnings.filters:  # added anew at each ask, it would let other warnings be shown anew, too
+        warnings.filterwarnings("ignore", ONCE_MORE, UserWarning)
+    HERE.entered, HERE.sampled, HERE.found, HERE.inside = {}, sampled or HERE.sampled, False, False
+    with LOCK:
+        ASKED[0] += 1
+        _global_forward_pre_hooks[DOOR.id] = door
+    try:
+        yield HERE
+    finally:
+        with LOCK:
+            ASKED[0] -= 1
+            if not ASKED[0]:
+                DOOR.remove()
+        vars(HERE).clear()
+        vars(HERE).update(before)
+
+
+def in_own_type(model: Callable[..., Tensor], sampled: str | None = None) -> Callable[..., Tensor]:
+    """The model as `call_model` asks it; with `sampled`, its name, no network that it asks may be in training mode.
+
+    A network is known, and a function's networks show when they are asked.
+    """
     check_model(model)
-    inside = parameter_type(model)
+    if getattr(model, "in_own_type", None) is True:
+        return model
+    owner = model if isinstance(model, nn.Module) else getattr(model, "__self__", None)
+    inside = own_type(owner) if isinstance(owner, nn.Module) else None
 
     def ask(xt: Tensor, *told) -> Tensor:
-        out = check_floats("the model's output", model(xt if inside is None else xt.to(inside), *told))
-        return out.to(torch.promote_types(out.dtype, xt.dtype) if inside is None else xt.dtype)
+        network, given = inside is not None, (xt, *told)
+        if inside is not None:
+            given = in_type(given, inside)
+        if (network and isinstance(model, nn.Module)) or torch.compiler.is_compiling():
+            out = model(*given)
+        else:
+            with watched(sampled) as seen:
+                out = model(*given)
+                network = network or seen.found
+        out = check_floats("the model's output", out)
+        return out.to(xt.dtype if network else torch.promote_types(out.dtype, xt.dtype))
 
+    vars(ask)["in_own_type"] = True
     return ask
 
 
-def parameter_type(model: Callable) -> torch.dtype | None:
-    """Of the numbers in the networks behind a model, where it is one type; None otherwise, and for `casts_itself`."""
-    found = set()
-    for network in networks(model, casting=False):
-        numbers = (parameter.dtype for parameter in network.parameters() if parameter.is_floating_point())
-        found.add(next(numbers, None))
-    found.discard(None)
-    return found.pop() if len(found) == 1 else None
+def own_type(network: nn.Module) -> torch.dtype | None:
+    """Of a network's numbers: the type of its first floating-point parameter; None where it has none."""
+    return next((parameter.dtype for parameter in network.parameters() if parameter.is_floating_point()), None)
 
 
-def casts_itself(model: Model) -> Model:
-    """Marks a model that asks the networks behind it in their own types and answers in that of the images."""
-    vars(model)["casts_itself"] = True
-    return model
+def is_float(value: object) -> bool:
+    """Whether `value` is a floating-point tensor."""
+    return isinstance(value, Tensor) and value.is_floating_point()
 
 
-def networks(model: object, casting: bool = True) -> Iterator[nn.Module]:
-    """The networks that a callable asks: itself, or what `held` finds in it, at any depth; each once.
-
-    A module without parameters, as a process or a loss, is none, unless it is the model. With `casting=False` what
-    `casts_itself` hides what it asks.
-    """
-    waiting: list[object] = [model]
-    seen: dict[int, object] = {}  # the objects too: while they live, no other has their id
-    while waiting:
-        found = waiting.pop()
-        if id(found) in seen:
-            continue
-        seen[id(found)] = found
-        if not isinstance(found, nn.Module):
-            waiting += held(found) if casting or "casts_itself" not in getattr(found, "__dict__", ()) else []
-        elif found is model or next(found.parameters(), None) is not None:
-            yield found
+def in_type(given: tuple, dtype: torch.dtype) -> tuple:
+    """All values, the floating-point tensors among them in this type."""
+    return tuple(value.to(dtype) if is_float(value) else value for value in given)
 
 
-def held(value: object) -> list:
-    """What a collection, a partial, a method, a function or another callable may ask for its answer."""
-    if isinstance(value, list | tuple):
-        return list(value)
-    if isinstance(value, dict):
-        return list(value.values())
-    if isinstance(value, functools.partial):
-        return [value.func, value.args, value.keywords]
-    if isinstance(value, FunctionType):
-        return [] if torch.compiler.is_compiling() else named(value)
-    if isinstance(value, MethodType):
-        owner = value.__self__
-        return [owner] if isinstance(owner, nn.Module) else [value.__func__, *getattr(owner, "__dict__", {}).values()]
-    if callable(value) and hasattr(value, "__dict__") and not isinstance(value, type):
-        return [type(value).__call__, *vars(value).values()]
-    return []
+def under_autocast(given: tuple) -> bool:
+    """Whether autocast chooses the types of these tensors."""
+    kinds = {value.device.type for value in given if isinstance(value, Tensor)}
+    return any(torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind) for kind in kinds)
 
 
-def named(function: FunctionType) -> list:
-    """What a function encloses, has as defaults or attributes (`__wrapped__`), and, in a user's code, its globals.
+def learns(module: nn.Module) -> bool:
+    """Whether a part is in training mode, in what has numbers to learn or measure, or drops some."""
+    parts = [part for part in module.modules() if part.training]
+    if not parts:
+        return False
+    numbers = next(module.parameters(), None) is not None or next(module.buffers(), None) is not None
+    return numbers or any(isinstance(part, _DropoutNd) for part in parts)
 
-    Of objects that it knows, also the attributes it names, as `trainer.network`.
-    """
-    code, known = function.__code__, [function.__defaults__, function.__kwdefaults__]
-    codes = [code, *(constant for constant in code.co_consts if isinstance(constant, CodeType))]  # comprehensions too
-    for cell in function.__closure__ or ():
-        with suppress(ValueError):  # not filled yet
-            known.append(cell.cell_contents)
-    names = {name for each in codes for name in each.co_names}
-    if not code.co_filename.startswith(LIBRARIES):
-        known += [function.__globals__[name] for name in names & function.__globals__.keys()]
-    owners = [vars(value) for value in known if hasattr(value, "__dict__")]
-    attributes = [owner[name] for owner in owners for name in names & owner.keys()]
-    return [*known, *attributes, *vars(function).values()]
+
+def in_training(name: str) -> ValueError:
+    """The error for a network in training mode."""
+    return ValueError(f"{name} must be in eval mode to sample, call {name}.eval() first, on all networks it asks")
 
 
 def shifted(out: Tensor, shift: Tensor, variance: str) -> Tensor:
@@ -258,16 +308,32 @@ def check_model(model: Callable, name: str = "model") -> None:
         raise ValueError(f"{name} must be callable, got {described(model)}")
 
 
-def check_eval(model: Callable, name: str = "model") -> None:
-    """Raises `ValueError` where a part of a network that the model asks is in training mode: dropout would spoil it."""
+def slope(name: str, found: Tensor, x: Tensor, create_graph: bool = False) -> Tensor:
+    """The gradient of the number `found` at `x`; `ValueError` where autograd saw no way from `found` back to `x`."""
+    there = None
+    if found.requires_grad:
+        (there,) = torch.autograd.grad(found, x, create_graph=create_graph, allow_unused=True)
+    if there is None:
+        raise ValueError(f"{name} must depend on the images by steps that autograd follows, got one without gradient")
+    return there
+
+
+def check_eval(model: Model, name: str = "model") -> Model:
+    """The model, to be asked by a sampler: `ValueError` where a network is in training mode, as dropout would spoil it.
+
+    A network is looked at now, with all its parts, and what a function asks when it is asked, before that runs.
+    """
     check_model(model, name)
-    if any(part.training for network in networks(model) for part in network.modules()):
-        raise ValueError(f"{name} must be in eval mode to sample, call {name}.eval() first, on all networks it asks")
+    owner = model if isinstance(model, nn.Module) else getattr(model, "__self__", None)
+    parts = model.modules() if isinstance(model, nn.Module) else [owner] if isinstance(owner, nn.Module) else []
+    if any(part.training for part in parts):
+        raise in_training(name)
+    return in_own_type(model, name)
 
 
-def check_walk(model: Callable, process: GaussianDiffusion, shape: object, generator: torch.Generator | None) -> None:
-    """Raises `ValueError` for what no sampler can walk with."""
+def check_walk(model: Model, process: GaussianDiffusion, shape: object, generator: torch.Generator | None) -> Model:
+    """The model as `check_eval` has it. Raises `ValueError` for what no sampler can walk with."""
     check_process(process)
     check_shape(shape)
     check_generator(generator)
-    check_eval(model)
+    return check_eval(model)

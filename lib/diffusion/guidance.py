@@ -23,11 +23,10 @@ from lib.diffusion.denoiser import (
     VARIANCES,
     Model,
     call_model,
-    casts_itself,
     check_model,
     model_output,
-    parameter_type,
     shifted,
+    slope,
 )
 from lib.diffusion.process import GaussianDiffusion, check_process, noise_like
 from lib.diffusion.unet import (
@@ -68,7 +67,6 @@ def classifier_guided(
     check_number(scale=scale)
     check_option("variance", variance, VARIANCES)
 
-    @casts_itself
     def guided(xt: Tensor, t: Tensor) -> Tensor:
         _, spread = process.signal_and_spread(t, xt)
         out = model_output(model, xt, t, variance=variance)
@@ -112,7 +110,6 @@ def classifier_free(
         raise ValueError(f"instead must be {tuple(labels.shape)}, one for each label, got {tuple(others.shape)}")
     both = torch.cat([labels, others])
 
-    @casts_itself
     def guided(xt: Tensor, t: Tensor) -> Tensor:
         nonlocal both
         check_one_each(labels, xt)
@@ -148,17 +145,19 @@ def guided_mean(mean: Tensor, log_variance: Tensor, slope: Tensor, scale: float 
 
 
 def gradient(log_probability: Guide, xt: Tensor, t: Tensor) -> Tensor:
-    r"""$\nabla_{x_t}\log p(y \mid x_t)$, shaped as `xt`, also where gradients are switched off around it."""
+    r"""$\nabla_{x_t}\log p(y \mid x_t)$, shaped as `xt`, also where gradients are switched off around it.
+
+    Raises `ValueError` where autograd sees no way from the answer to `xt`.
+    """
     check_model(log_probability, "log_probability")
     check_floats("xt", xt)
     t = check_integers("t", t)
-    inside = parameter_type(log_probability) or xt.dtype
     with torch.inference_mode(False), torch.enable_grad():
         xt, t = xt.detach().clone().requires_grad_(), t.clone()  # copies, as what inference mode made knows no gradient
-        found = check_floats("log_probability", log_probability(xt.to(inside), t))
+        found = check_floats("log_probability", call_model(log_probability, xt, t))
         if found.shape != t.shape:
             raise ValueError(f"log_probability must give one number an image, (B,), got {tuple(found.shape)}")
-        return torch.autograd.grad(found.sum(), xt)[0]
+        return slope("log_probability", found.sum(), xt)
 
 
 class AdaGNBlock(ResnetBlock):
@@ -261,7 +260,6 @@ def towards_class(classifier: Model, labels: Tensor) -> Guide:
     check_model(classifier, "classifier")
     wanted = check_labels(labels)
 
-    @casts_itself
     def log_probability(xt: Tensor, t: Tensor) -> Tensor:
         nonlocal wanted
         check_one_each(wanted, xt)
@@ -289,7 +287,6 @@ def towards_image(features: Model, process: GaussianDiffusion, image: Tensor, no
     check_process(process)
     noise = noise_like(check_floats("image", image), noise)
 
-    @casts_itself
     def log_probability(xt: Tensor, t: Tensor) -> Tensor:
         with torch.no_grad():
             wanted = call_model(features, process.q_sample(image.expand_as(xt), t, noise.expand_as(xt)), t)

@@ -119,8 +119,10 @@ class LossAwareSampler:
         check_count(T=T, history=history)
         check_number(0, 1, uniform=uniform)
         self.history, self.uniform = history, uniform
-        self.losses = torch.zeros(T, history, dtype=torch.float64)  # of each time in turn: the oldest is replaced
-        self.seen = torch.zeros(T, dtype=torch.long)  # how many losses of each time there were
+        self.losses = torch.zeros(
+            T, history, dtype=torch.float64, device="cpu"
+        )  # of each time in turn: the oldest is replaced
+        self.seen = torch.zeros(T, dtype=torch.long, device="cpu")  # how many losses of each time there were
 
     def probabilities(self) -> Tensor:
         """How likely each time is, (T,), float64."""

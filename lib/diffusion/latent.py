@@ -148,7 +148,8 @@ class Posterior(NamedTuple):
 
     def kl(self) -> Tensor:
         """The KL divergence from the standard normal distribution, in nats an image (B,)."""
-        return 0.5 * (self.mean.square() + self.logvar.exp() - 1 - self.logvar).flatten(1).sum(1)
+        mean, logvar = upcast(self.mean), upcast(self.logvar)
+        return 0.5 * (mean.square() + logvar.exp() - 1 - logvar).flatten(1).sum(1)
 
 
 class AutoencoderKL(nn.Module):
@@ -239,11 +240,13 @@ class FirstStage(AutoencoderKL):
     is cast to or loaded from. Arguments as `AutoencoderKL`'s.
     """
 
+    scale_factor: Tensor
+
     def __init__(self, *sizes, **settings):
         super().__init__(*sizes, **settings)
         self.register_buffer("scale_factor", upcast(torch.ones(())))
 
-    def _apply(self, fn, recurse=True):
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "FirstStage":
         """What `Module.to`, `half` and their like do, but the factor never falls below float32."""
         before = self.scale_factor
         super()._apply(fn, recurse)
@@ -264,7 +267,7 @@ class FirstStage(AutoencoderKL):
         """
         check_images(x)
         codes = torch.cat([self.encode(part).sample() for part in x.split(PART)])
-        self.scale_factor.copy_(1 / codes.std())
+        self.scale_factor.copy_(1 / upcast(codes).std())
 
     def to_latent(self, x: Tensor, noise: Tensor | None = None) -> Tensor:
         """Scaled codes (B, z_channels, h, w) of images: the means, or draws where `noise` of their shape is given."""

@@ -36,6 +36,8 @@ class GaussianDiffusion(nn.Module):
         super().__init__()
         if check_floats("betas", betas).ndim != 1 or not len(betas):
             raise ValueError(f"betas must be floating point (T,), got {described(betas)}")
+        if betas.is_meta:
+            raise ValueError("betas must hold numbers, got a tensor on the device meta, which has none")
         betas = betas.detach().cpu().to(torch.float64, copy=True)  # in this order: the device may have no float64
         if not ((betas > 0) & (betas < 1)).all():  # written so that NaN fails too
             raise ValueError(f"betas must lie between 0 and 1, got values from {betas.min():g} to {betas.max():g}")
@@ -189,8 +191,12 @@ def gaussian(
     device: torch.device | str,
     dtype: torch.dtype | None = None,
 ) -> Tensor:
-    """Noise of this shape on `device`, drawn where `generator` lives: one on the CPU gives the same on every device."""
+    """Noise of this shape on `device`, drawn where `generator` lives: one on the CPU gives the same on every device.
+
+    Where no `dtype` is given it is float32, or wider if that is the default.
+    """
     source = device if generator is None else generator.device
+    dtype = torch.promote_types(torch.get_default_dtype(), torch.float32) if dtype is None else dtype
     return torch.randn(shape, generator=generator, device=source, dtype=dtype).to(device)
 
 

@@ -3,6 +3,8 @@ r"""How much noise each step adds, the $\beta_t$ of the linear and the cosine sc
 Linear: Ho, Jain and Abbeel, "Denoising Diffusion Probabilistic Models", NeurIPS 2020 (arXiv:2006.11239), section 4.
 Cosine: Nichol and Dhariwal, "Improved Denoising Diffusion Probabilistic Models", ICML 2021 (arXiv:2102.09672),
 section 3.2, equation (17).
+
+All are made on the CPU, whatever the default device: it may have no float64, or no numbers.
 """
 
 import math
@@ -24,7 +26,7 @@ def linear_betas(T: int, start: float = 1e-4, end: float = 0.02) -> Tensor:
     check_number(start=start, end=end)
     if not 0 < start <= end < 1:
         raise ValueError(f"start and end must satisfy 0 < start <= end < 1, got start={start!r} and end={end!r}")
-    return torch.linspace(start, end, T, dtype=torch.float64)
+    return torch.linspace(start, end, T, dtype=torch.float64, device="cpu")
 
 
 def cosine_betas(T: int, s: float = 0.008, max_beta: float = 0.999) -> Tensor:
@@ -43,7 +45,7 @@ def cosine_betas(T: int, s: float = 0.008, max_beta: float = 0.999) -> Tensor:
     check_number(max_beta=max_beta)
     if not 0 < max_beta < 1:
         raise ValueError(f"max_beta must lie between 0 and 1, got {max_beta!r}")
-    time = torch.linspace(0, 1, T + 1, dtype=torch.float64)
+    time = torch.linspace(0, 1, T + 1, dtype=torch.float64, device="cpu")
     alphas_bar = ((time + s) / (1 + s) * math.pi / 2).cos().square()
     return (1 - alphas_bar[1:] / alphas_bar[:-1]).clamp(max=max_beta)
 
@@ -68,8 +70,8 @@ def times(T: int, n: int, spacing: str = "leading") -> Tensor:
     check_count(1, T, n=n)
     check_option("spacing", spacing, SPACINGS)
     if spacing == "leading":
-        return torch.arange(n) * T // n
+        return torch.arange(n, device="cpu") * T // n
     if spacing == "trailing":
-        return torch.tensor([math.ceil(T - i * T / n - 0.5) - 1 for i in reversed(range(n))])
-    evenly = torch.linspace(0, T - 1, n, dtype=torch.float64).round().long()
+        return torch.tensor([math.ceil(T - i * T / n - 0.5) - 1 for i in reversed(range(n))], device="cpu")
+    evenly = torch.linspace(0, T - 1, n, dtype=torch.float64, device="cpu").round().long()
     return evenly if n > 1 else evenly + T - 1

@@ -25,7 +25,7 @@ from lib.checks import (
     readable,
     upcast,
 )
-from lib.diffusion.denoiser import Model, call_model, casts_itself, check_eval, check_model, model_output
+from lib.diffusion.denoiser import Model, call_model, check_eval, check_model, model_output, slope
 from lib.diffusion.process import GaussianDiffusion, check_process, gaussian, noise_like, shaped
 
 Score = Callable[[Tensor, Tensor], Tensor]
@@ -110,24 +110,25 @@ def noise_levels(largest: float, smallest: float, count: int) -> Tensor:
     check_number(largest=largest, smallest=smallest)
     if not (0 < smallest < largest < math.inf):
         raise ValueError(f"levels must fall and be positive, got largest={largest!r} and smallest={smallest!r}")
-    return torch.logspace(math.log10(largest), math.log10(smallest), count, dtype=torch.float64)
+    ends = math.log10(largest), math.log10(smallest)
+    return torch.logspace(*ends, count, dtype=torch.float64, device="cpu")  # the default device may have no float64
 
 
 def score_matching(score: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     r"""$\mathrm{tr}(\nabla_x s(x)) + \frac12\Vert s(x)\Vert^2$ of each point (B, D), (B,): equation 1, without noise.
 
     Hyvärinen, "Estimation of Non-Normalized Statistical Models by Score Matching", JMLR 2005. The trace costs one
-    backward pass for each of the D numbers of a point.
+    backward pass for each of the D numbers of a point. Raises `ValueError` for a score that does not depend on `x`.
     """
     check_model(score, "score")
     if check_floats("x", x).ndim != 2:
         raise ValueError(f"x must be (B, D), got {described(x)}")
     check_finite("x", x)
-    with torch.enable_grad():
-        x = x.detach().requires_grad_()
+    with torch.inference_mode(False), torch.enable_grad():
+        x = upcast(x.detach().clone()).requires_grad_()  # a copy, as what inference mode made knows no gradient
         found = check_floats("the score", call_model(score, x), like=x)
-        slopes = [torch.autograd.grad(column.sum(), x, create_graph=True)[0] for column in found.unbind(1)]
-    trace = sum(slope[:, i] for i, slope in enumerate(slopes))
+        columns = enumerate(found.unbind(1))
+        trace = sum(slope("the score", column.sum(), x, create_graph=True)[:, i] for i, column in columns)
     return trace + 0.5 * found.square().sum(1)
 
 
@@ -142,13 +143,15 @@ def denoising_score_matching(
     Args:
         x0: clean data (B, ...).
         sigma: the level of each (B,), above 0.
-        noise: $\epsilon$, shaped as `x0`; drawn from N(0, I) where None.
+        noise: $\epsilon$, shaped as `x0`; drawn from N(0, I) where None. Data and noise of 16 bits are taken in
+            float32.
     """
     check_model(score, "score")
     check_flags(weighted=weighted)
     check_finite("x0", check_floats("x0", x0))
     check_levels(x0, sigma)
-    noise, level = noise_like(x0, noise), shaped(sigma, x0)
+    x0, noise = upcast(x0), upcast(noise_like(x0, noise))
+    level = shaped(sigma, x0)
     error = model_output(score, x0 + level * noise, sigma.to(x0)) + noise / level
     return 0.5 * ((level if weighted else 1) * error).square().flatten(1).sum(1)
 
@@ -167,7 +170,7 @@ def langevin(
     check_number(0, sigma=sigma)
     check_finite("x", check_floats("x", x))
     check_generator(generator)
-    check_eval(score, "score")
+    score = check_eval(score, "score")
     x = upcast(x)
     levels = torch.full((len(x),), sigma, device=x.device, dtype=x.dtype)
     for _ in range(steps):
@@ -216,7 +219,6 @@ def eps_from_score(score: Score, process: GaussianDiffusion) -> Model:
     check_model(score, "score")
     check_process(process)
 
-    @casts_itself
     def eps(xt: Tensor, t: Tensor) -> Tensor:
         signal, spread = process.signal_and_spread(t, xt)
         sigma = (spread / signal).flatten()
@@ -234,7 +236,6 @@ def score_from_eps(model: Model, process: GaussianDiffusion) -> Score:
     check_model(model)
     logs = process_levels(process).log()
 
-    @casts_itself
     def score(x: Tensor, sigma: Tensor) -> Tensor:
         check_levels(x, sigma)
         wanted = sigma.to(logs).log()

@@ -17,10 +17,19 @@ from lib.diffusion.guidance import (
     towards_class,
     towards_image,
 )
-from lib.diffusion.improved import hybrid_loss, learned_mean_variance, vlb_loss
-from lib.diffusion.latent import digit_latent_denoiser
+from lib.diffusion.improved import LossAwareSampler, hybrid_loss, learned_mean_variance, vlb_loss
+from lib.diffusion.latent import FirstStage, Posterior, digit_latent_denoiser
 from lib.diffusion.schedule import times
-from lib.diffusion.score import GaussianMixture, denoising_score_matching, eps_from_score, langevin, score_from_eps
+from lib.diffusion.score import (
+    GaussianMixture,
+    denoising_score_matching,
+    eps_from_score,
+    langevin,
+    noise_levels,
+    score_from_eps,
+    score_matching,
+)
+from lib.diffusion.unet import ChannelNorm
 from tests.waits import waits
 
 SHAPE = (2, 1, 28, 28)
@@ -149,6 +158,106 @@ def test_labels_and_times_may_be_any_integers(dtype):
     assert (drop_labels(labels.to(dtype), 1.0) == -1).all()
 
 
+@pytest.fixture
+def default(request):
+    torch.set_default_dtype(request.param)
+    yield request.param
+    torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.parametrize("default", [torch.bfloat16, torch.float16, torch.float64], indirect=True)
+def test_a_walk_is_wide_whatever_the_default(default):
+    wide = torch.promote_types(default, torch.float32)
+    asked = []
+
+    def model(x, t):
+        asked.append(x.dtype)
+        return x.sin()
+
+    for found in (
+        sample(model, process, SHAPE, steps=2),
+        ddim.sample(model, process, SHAPE, 2, 1.0),
+        simple_loss(model, process, torch.zeros(SHAPE)),
+    ):
+        assert found.dtype == wide
+    assert set(asked) == {wide}
+    assert FirstStage(1, 1, 8, (1,), 1, norm=ChannelNorm).scale_factor.dtype == wide
+
+
+def test_a_schedule_is_made_on_the_cpu_whatever_the_default_device():
+    with torch.device("meta"):
+        made = GaussianDiffusion(linear_betas(10)), GaussianDiffusion(cosine_betas(10))
+        levels, losses = noise_levels(1.0, 0.1, 3), LossAwareSampler(10)
+        assert all(chain.betas.device.type == "cpu" for chain in made)
+        assert {str(times(10, 3, spacing).device) for spacing in ("leading", "trailing", "linspace")} == {"cpu"}
+        assert levels.device.type == losses.losses.device.type == losses.draw(2)[0].device.type == "cpu"
+        assert sample(lambda x, t: 0 * x, made[0], (1, 2), steps=2).isfinite().all()
+    with pytest.raises(ValueError, match=r"^betas must hold numbers"):
+        GaussianDiffusion(linear_betas(10).to("meta"))
+
+
+class ScoreNetwork(nn.Module):
+    """Reads the level as it comes."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(2, 1)
+
+    def forward(self, x, sigma):
+        return self.layer(torch.stack([x[:, 0], sigma], dim=1)) - x
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+@pytest.mark.parametrize("way", ["plain", "lambda"])
+def test_noise_levels_come_in_the_type_of_the_network(dtype, way):
+    network = ScoreNetwork().to(dtype).eval()
+    score = network if way == "plain" else lambda x, sigma: network(x, sigma)
+    assert langevin(score, POINTS, 0.1, 0.1, 2).dtype == torch.float32
+    assert denoising_score_matching(score, POINTS, SIGMA).dtype == torch.float32
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_losses_of_images_of_16_bits_are_added_up_in_32(dtype):
+    x, noise = images().to(dtype), images(1).to(dtype)
+    for found, wanted in (
+        (simple_loss(wavy, process, x, T, noise), simple_loss(wavy, process, x.float(), T, noise.float())),
+        (
+            denoising_score_matching(wavy, x, SIGMA[:2], noise),
+            denoising_score_matching(wavy, x.float(), SIGMA[:2], noise.float()),
+        ),
+        (Posterior(x, noise).kl(), Posterior(x.float(), noise.float()).kl()),
+    ):
+        assert torch.equal(found, wanted)
+
+
+def test_the_scale_of_codes_keeps_its_digits():
+    stage = FirstStage(1, 1, 8, (1,), 1, norm=ChannelNorm)
+    stage.scale_factor.fill_(0.18215)
+    assert stage.bfloat16().scale_factor.dtype == torch.float32 and stage.scale_factor == torch.tensor(0.18215)
+    assert stage.to_image(torch.zeros(1, 1, 4, 4, dtype=torch.bfloat16)).dtype == torch.bfloat16
+
+
+# Answers without gradient
+
+
+@pytest.mark.parametrize(
+    "ignores",
+    [lambda x, *t: torch.ones(len(x)), lambda x, *t: WEIGHT.expand(len(x)), lambda x, *t: x.detach().flatten(1).sum(1)],
+    ids=["constant", "weights alone", "detached"],
+)
+def test_an_answer_that_does_not_depend_on_the_images_is_named(ignores):
+    with pytest.raises(ValueError, match=r"^log_probability must depend on the images"):
+        classifier_guided(wavy, process, ignores)(X, T)
+    with pytest.raises(ValueError, match=r"^the score must depend on the images"):
+        score_matching(lambda x: ignores(x)[:, None], POINTS)
+
+
+def test_score_matching_works_in_inference_mode():
+    wanted = score_matching(lambda x: -x.sin(), SIGMA[:, None])
+    with torch.inference_mode():
+        assert torch.equal(score_matching(lambda x: -x.sin(), SIGMA[:, None].clone()), wanted)
+
+
 # Modes
 
 
@@ -254,6 +363,7 @@ def level(x, t):
 
 
 MIXTURE = GaussianMixture(*map(torch.tensor, ([0.3, 0.7], [[-0.6], [0.5]], [0.1, 0.2])))
+WEIGHT = nn.Parameter(torch.ones(1))
 X, T, POINTS, SIGMA = images(), torch.tensor([5, 900]), torch.zeros(3, 1), torch.ones(3)
 STEPS = {
     "simple_loss": lambda: simple_loss(wavy, process, X),
