@@ -39,43 +39,88 @@ class EMA:
             raise ValueError(f"model must be an nn.Module, got {described(model)}")
         self.decay = float(decay)
         self.step = 0
-        self.current = {**dict(model.named_parameters()), **dict(model.named_buffers())}
-        self.average = {name: tensor.detach().clone() for name, tensor in self.current.items()}
-        plain: list[tuple[Tensor, Tensor]] = []
-        self._special: list[tuple[Tensor, Tensor]] = []
-        self._copied: list[tuple[Tensor, Tensor]] = []
+        self.model = model
+        self.average: dict[str, Tensor] = {}
+        self._infinite: set[str] = set()  # names of what holds infinite numbers from the start
         for name, tensor in self.current.items():
-            if not tensor.is_floating_point():
-                self._copied.append((self.average[name], tensor))
-                continue
-            self.average[name] = average = upcast(self.average[name])
-            kept = average.dtype == tensor.dtype and bool(average.isfinite().all())
-            (plain if kept else self._special).append((average, tensor))
-        self._plain = [average for average, _ in plain], [tensor for _, tensor in plain]
+            average = tensor.detach().clone()
+            if average.is_floating_point():
+                average = upcast(average)
+                if not bool(average.isfinite().all()):
+                    self._infinite.add(name)
+            self.average[name] = average
+        self._look_up()
+
+    @property
+    def current(self) -> dict[str, Tensor]:
+        """The model's parameters and buffers by name, as they are now: tensors are replaced as well as changed."""
+        return {**dict(self.model.named_parameters()), **dict(self.model.named_buffers())}
 
     @torch.no_grad()
     def update(self) -> None:
-        """Takes the model's weights after one more step of the optimiser into the average."""
+        """Takes the model's weights after one more step of the optimiser into the average.
+
+        Raises ValueError where a tensor of the model is gone or has another shape.
+        """
+        if any(
+            table.get(key) is not held or (kind and (held.dtype, held.device) != kind)
+            for table, key, held, kind in self._held
+        ):
+            self._look_up()
         self.step += 1
         decay = min(self.decay, (1 + self.step) / (10 + self.step))
         if self._plain[0]:
             torch._foreach_lerp_(*self._plain, 1 - decay)
         for average, current in self._special:
-            mean = average.lerp(current.to(average.dtype), 1 - decay)
+            current = current.to(average)
+            mean = average.lerp(current, 1 - decay)
             average.copy_(torch.where(mean.isfinite(), mean, current))
         for average, current in self._copied:
             average.copy_(current)
 
+    def _look_up(self) -> None:
+        """Sorts the tensors of the model by how they are averaged, and notes where they were found.
+
+        To look at those places again takes a step far less time than to go through the model again.
+        """
+        current = self._checked()
+        self._plain: tuple[list[Tensor], list[Tensor]] = [], []
+        self._special: list[tuple[Tensor, Tensor]] = []
+        self._copied: list[tuple[Tensor, Tensor]] = []
+        for name, average in self.average.items():
+            tensor = current[name]
+            if not average.is_floating_point():
+                self._copied.append((average, tensor))
+            elif name in self._infinite or (tensor.dtype, tensor.device) != (average.dtype, average.device):
+                self._special.append((average, tensor))
+            else:
+                self._plain[0].append(average)
+                self._plain[1].append(tensor)
+        self._held = [
+            (table, key, held, (held.dtype, held.device) if isinstance(held, Tensor) else None)
+            for module in self.model.modules()
+            for table in (module._modules, module._parameters, module._buffers)
+            for key, held in table.items()
+        ]
+
+    def _checked(self) -> dict[str, Tensor]:
+        """The model's tensors now, of the average's names and shapes at least; else `ValueError`."""
+        current = self.current
+        for name, average in self.average.items():
+            if name not in current or current[name].shape != average.shape:
+                raise ValueError(f"model must keep the names and shapes of its tensors, got {name} changed")
+        return {name: current[name] for name in self.average}
+
     @torch.no_grad()
     def copy_to_model(self) -> None:
         """Replaces the model's weights by the average."""
-        for name, tensor in self.current.items():
+        for name, tensor in self._checked().items():
             tensor.copy_(self.average[name])
 
     @contextmanager
     def applied(self):
         """Inside the block the model has the averaged weights; afterwards its own, bit for bit."""
-        own = {name: tensor.detach().clone() for name, tensor in self.current.items()}
+        own = {name: tensor.detach().clone() for name, tensor in self._checked().items()}
         try:
             self.copy_to_model()
             yield

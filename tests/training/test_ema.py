@@ -134,3 +134,53 @@ def test_the_average_of_a_model_in_16_bits_does_not_stand_still(dtype):
         assert net.weight.dtype == dtype and net.weight.equal(wide.state_dict()["weight"].to(dtype))
     average.copy_to_model()
     assert net.weight.dtype == dtype and (net.weight > 1.1).all() and (net.weight < 1.25).all()
+
+
+def replaced(net):
+    net[0].weight = nn.Parameter(net[0].weight.detach() + 1)
+
+
+def assigned(net):
+    net.load_state_dict({name: tensor + 1 for name, tensor in net.state_dict().items()}, assign=True)
+
+
+def reassigned(net):
+    net[1].running_mean = net[1].running_mean + 1
+
+
+def exchanged(net):
+    net[0] = nn.Linear(3, 4).double()
+
+
+def widened(net):
+    net.float()
+    net[0].weight.data += 1
+
+
+@pytest.mark.parametrize("change", [replaced, assigned, reassigned, exchanged, widened])
+def test_follows_the_tensors_that_the_model_has_now(change):
+    net = model()
+    average = EMA(net, 0.0)
+    change(net)
+    average.update()
+    for name, tensor in net.state_dict().items():
+        assert average.state_dict()[name].equal(tensor.to(average.state_dict()[name])), name
+    with torch.no_grad():
+        net[0].weight.add_(1)
+    with average.applied():
+        assert net[0].weight.double().equal(average.state_dict()["0.weight"])
+    average.copy_to_model()
+    assert net[0].weight.double().equal(average.state_dict()["0.weight"])
+
+
+def test_refuses_a_model_of_other_tensors_than_it_began_with():
+    net = model()
+    average = EMA(net, 0.9)
+    net[1].running_mean = torch.zeros(1)
+    for act in (average.update, average.copy_to_model):
+        with pytest.raises(ValueError, match=r"model must keep .* got 1\.running_mean changed"):
+            act()
+    net[1].running_mean = None
+    with pytest.raises(ValueError, match=r"got 1\.running_mean changed"):
+        average.update()
+    assert average.step == 0
