@@ -36,7 +36,7 @@ from lib.training import (
     load_mnist,
     pretrained,
 )
-from lib.training.checkpoint import read, read_training
+from lib.training.checkpoint import course, read_metadata
 
 SAMPLES = 1000  # digits drawn to measure the Fréchet distance
 # What `fit` is told itself, or what does not change the weights. All other options are part of a checkpoint's identity.
@@ -204,7 +204,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         return options
     file = pretrained.FOLDER / f"{options.model}.safetensors"
     if options.publish and not options.overwrite and file.exists():
-        images = read(file)[1].get("images", "an unknown number of")
+        images = read_metadata(file)[0].get("images", "an unknown number of")
         command.error(f"--publish: {file} is there, made from {images} images; --overwrite replaces it")
     return options
 
@@ -216,7 +216,7 @@ def announce(checkpoint: str | None, images: int) -> None:
     """
     if checkpoint is None or not os.path.exists(checkpoint):
         return
-    training = read_training(checkpoint)
+    training = course(checkpoint, *read_metadata(checkpoint))
     if images != (before := training.settings["images"]):
         raise CheckpointError(
             f"{checkpoint} is of a training of {before:,} images and cannot go on to {images:,}: the learning rate "
@@ -233,7 +233,7 @@ def how_to_go_on(checkpoint: str | None) -> str:
         return "nothing was kept; with --checkpoint FILE the same command goes on where it was interrupted"
     if not os.path.exists(checkpoint):
         return f"interrupted before {checkpoint} was first written: the same command begins anew"
-    return f"the same command goes on from {checkpoint}: {read_training(checkpoint).progress}"
+    return f"the same command goes on from {checkpoint}: {course(checkpoint, *read_metadata(checkpoint)).progress}"
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -6,6 +6,8 @@ random states ("random."); the file's metadata holds the step, the history and t
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -68,11 +70,25 @@ def check_place(path: str | os.PathLike) -> None:
 
 def read(path: str | os.PathLike) -> tuple[dict[str, Tensor], dict[str, str]]:
     """The tensors and the metadata of a safetensors file. Raises CheckpointError where it is damaged."""
+    with _opened(path) as file:
+        return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118 - no dict
+
+
+def read_metadata(path: str | os.PathLike) -> tuple[dict[str, str], int]:
+    """The metadata of a safetensors file, and of how many tensors it is; these are not loaded.
+
+    Raises CheckpointError where it is damaged.
+    """
+    with _opened(path) as file:
+        return file.metadata() or {}, len(file.keys())
+
+
+@contextmanager
+def _opened(path: str | os.PathLike) -> Iterator:
     path = _checked(path)
     try:
         with safe_open(path, "pt") as file:
-            names = list(file.keys())
-            return {name: file.get_tensor(name) for name in names}, file.metadata() or {}
+            yield file
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path} is not a whole safetensors file ({error}); delete it") from error
 
@@ -117,8 +133,6 @@ def load_training(
     training has left or come to. `steps` is how many the training has in all.
     """
     tensors, metadata = read(path)
-    if metadata.get("format") != FORMAT:
-        raise CheckpointError(f"{path} is a safetensors file but no checkpoint of a training ({FORMAT!r})")
     step, saved, records = _content(path, metadata, len(tensors))
     settings |= {name: CHANGED for name in saved if name.startswith("model.") and saved[name] == CHANGED}
     if differences := _differences(saved, settings, may_differ):
@@ -145,10 +159,9 @@ def load_training(
     return step, records, states
 
 
-class Stored(NamedTuple):
-    """What a checkpoint tells those who do not go on with its training."""
+class Course(NamedTuple):
+    """What a checkpoint tells of its training."""
 
-    weights: dict[str, Tensor]  # by the model's names; averaged where an average was kept
     settings: dict
     records: list[dict]
 
@@ -163,15 +176,18 @@ def is_training(metadata: dict[str, str]) -> bool:
     return metadata.get("format") == FORMAT
 
 
-def read_training(path: str | os.PathLike) -> Stored:
-    """The training that a checkpoint holds. Raises CheckpointError where it is damaged, or no training's."""
-    tensors, metadata = read(path)
-    if not is_training(metadata):
-        raise CheckpointError(f"{path} is a safetensors file but no checkpoint of a training ({FORMAT!r})")
-    _, settings, records = _content(path, metadata, len(tensors))
+def course(path: str | os.PathLike, metadata: dict[str, str], tensors: int) -> Course:
+    """The training whose checkpoint `path` has this metadata and so many tensors.
+
+    Raises CheckpointError where it is damaged, or no training's.
+    """
+    return Course(*_content(path, metadata, tensors)[1:])
+
+
+def trained_weights(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Of the tensors of a checkpoint the weights, by the model's names; averaged where an average was kept."""
     names = [name.removeprefix("model.") for name in tensors if name.startswith("model.")]
-    weights = {name: tensors.get(f"ema.{name}", tensors[f"model.{name}"]) for name in names}
-    return Stored(weights, settings, records)
+    return {name: tensors.get(f"ema.{name}", tensors[f"model.{name}"]) for name in names}
 
 
 def _checked(path: object) -> Path:
@@ -188,6 +204,8 @@ def _unfinished(path: Path) -> Path:
 
 def _content(path: str | os.PathLike, metadata: dict[str, str], tensors: int) -> tuple[int, dict, list[dict]]:
     """Step, settings and records, as `save_training` wrote them with so many tensors; else CheckpointError."""
+    if not is_training(metadata):
+        raise CheckpointError(f"{path} is a safetensors file but no checkpoint of a training ({FORMAT!r})")
     try:
         content = json.loads(metadata["training"])
         step, settings, records, written = (content[key] for key in ("step", "settings", "records", "tensors"))

@@ -56,38 +56,55 @@ def same(one: object, other: object) -> bool:
     return json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)
 
 
-def _plain(value: object, deep: bool = True) -> object:
+def _plain(value: object, deep: bool = True, inside: tuple[int, ...] = ()) -> object:
     """`value` as JSON can hold it. What functions and other objects hold themselves is looked at where they are `deep`.
 
     Numbers, words and containers stand for themselves, and many numbers are a checksum. Modules are only named, since
-    those of a model are looked at one by one.
+    those of a model are looked at one by one; so is what the value is `inside`, by the ids of what encloses it.
     """
     if value is None or isinstance(value, bool | int | float | str):
         return value
-    if isinstance(value, nn.Module | nn.Parameter | torch.device):  # which device, `fit` says itself
+    if id(value) in inside or isinstance(
+        value, nn.Module | nn.Parameter | torch.device
+    ):  # the device `fit` says itself
         return type(value).__name__
-    if isinstance(value, np.ndarray) and value.dtype == object:
-        return _plain(value.tolist(), deep)
-    if isinstance(value, Tensor | np.ndarray | np.generic):
+    if isinstance(value, Tensor | np.generic) or (isinstance(value, np.ndarray) and value.dtype != object):
         return _checksum(value)
+    plain = functools.partial(_plain, deep=deep, inside=(*inside, id(value)))
+    if isinstance(value, np.ndarray):
+        return plain(value.tolist())
     if isinstance(value, dict):
-        return {str(key): _plain(entry, deep) for key, entry in value.items()}
+        return {str(key): plain(entry) for key, entry in value.items()}
     if isinstance(value, tuple | list):
-        return [_plain(entry, deep) for entry in value]
+        return [plain(entry) for entry in value]
     if isinstance(value, set | frozenset):
-        return sorted(json.dumps(_plain(entry, deep)) for entry in value)
+        return sorted(json.dumps(plain(entry)) for entry in value)
     if isinstance(value, functools.partial):
-        return [_plain(part, deep) for part in (value.func, value.args, value.keywords)]
+        return [plain(part) for part in (value.func, value.args, value.keywords)]
     if isinstance(value, types.MethodType):
-        return [_plain(part, deep) for part in (value.__func__, value.__self__)]
+        return [plain(part) for part in (value.__func__, value.__self__)]
     if isinstance(value, types.CodeType):
-        return [zlib.crc32(value.co_code), list(value.co_names), _plain(value.co_consts)]
+        return [zlib.crc32(value.co_code), list(value.co_names), plain(value.co_consts)]
     if isinstance(value, types.FunctionType):
-        held = [value.__defaults__, value.__kwdefaults__, *(cell.cell_contents for cell in value.__closure__ or ())]
-        return [value.__name__, _plain(value.__code__), _plain(held, False) if deep else None]
-    if deep and hasattr(value, "__dict__") and not isinstance(value, type | types.ModuleType):
-        return [type(value).__name__, _plain(vars(value), False)]
+        cells = [cell for cell in value.__closure__ or () if cell != types.CellType()]  # an empty one holds nothing yet
+        held = [value.__defaults__, value.__kwdefaults__, *(cell.cell_contents for cell in cells)]
+        return [value.__name__, plain(value.__code__), plain(held, deep=False) if deep else None]
+    if deep and (own := _attributes(value)) is not None:
+        return [type(value).__name__, plain(own, deep=False)]
     return re.sub(r" at 0x\w+", "", getattr(value, "__qualname__", "") or repr(value))
+
+
+def _attributes(value: object) -> dict[str, object] | None:
+    """What an object holds under names of its own; None where it holds nothing, or says itself what it is."""
+    if isinstance(value, type | types.ModuleType):
+        return None
+    if hasattr(value, "__dict__"):
+        return vars(value)
+    if type(value).__repr__ is not object.__repr__:
+        return None
+    slots = [vars(kind).get("__slots__", ()) for kind in type(value).__mro__]
+    names = [name for each in slots for name in ([each] if isinstance(each, str) else each)]
+    return {name: getattr(value, name) for name in names if hasattr(value, name)}
 
 
 def _checksum(numbers: Tensor | np.ndarray | np.generic) -> list:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from lib.checks import described
-from lib.training.checkpoint import CheckpointError, is_training, read, read_training
+from lib.training.checkpoint import CheckpointError, course, is_training, read, trained_weights
 
 PICKLED = (".pth", ".pt", ".ckpt", ".bin")  # what `torch.save` has written; all else is taken for safetensors
 WRAPPERS = ("model", "state_dict")  # under which names releases put their weights, beside other things
@@ -46,13 +46,10 @@ def _stored(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     tensors, metadata = read(path)
     if not is_training(metadata):
         return tensors, metadata
-    training = read_training(path)
-    told = {
-        name.removeprefix("settings."): value
-        for name, value in training.settings.items()
-        if name.startswith("settings.")
-    }
-    return training.weights, {name: str(value) for name, value in {**told, **training.records[-1]}.items()}
+    settings, records = course(path, metadata, len(tensors))
+    own = "settings."
+    told = {name.removeprefix(own): value for name, value in settings.items() if name.startswith(own)}
+    return trained_weights(tensors), {name: str(value) for name, value in {**told, **records[-1]}.items()}
 
 
 def _unpickled(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -5,6 +5,7 @@ import dataclasses
 import functools
 import logging
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -65,7 +66,27 @@ class Table:
         return self.numbers[place]
 
 
+class Slotted:
+    __slots__ = ("numbers", "unset")
+
+    def __init__(self, numbers):
+        self.numbers = numbers
+
+
+def itself(kind):
+    """An object or a list that holds itself."""
+    if kind is list:
+        made = [1]
+        made.append(made)
+    else:
+        made = Schedule("linear")
+        made.around = {"it": made}
+    return made
+
+
 PAIRS = {
+    "a slot": (keeps(Slotted(1)), keeps(Slotted(2))),
+    "a place": (keeps(Path("a")), keeps(Path("b"))),
     "a buffer that is not stored": (holds([1.0, 2.0], False), holds([1.0, 3.0], False)),
     "another type of it": (holds([1.0], False), holds([1], False)),
     "a buffer more": (holds([1.0], False), nn.Linear(2, 1)),
@@ -112,7 +133,9 @@ ALIKE = {
     "modules": lambda: [nn.Linear(2, 2)], "nan": lambda: math.nan, "a generator": torch.Generator,
     "a logger": lambda: logging.getLogger("a"), "a function with a memory": lambda: functools.cache(power(2)),
     "no numbers": lambda: torch.zeros(0, 3), "a set": lambda: {"x", "y", "z"},
-    "a method of C": lambda: torch.rand(3).to,
+    "a method of C": lambda: torch.rand(3).to, "an empty memory": lambda: early(),
+    "a slot": lambda: Slotted(1), "a place": lambda: Path("a/b"), "an object that holds itself": lambda: itself(object),
+    "a list that holds itself": lambda: itself(list),
 }  # fmt: skip
 
 
@@ -121,6 +144,13 @@ def test_where_things_lie_in_memory_is_no_difference(name, tmp_path):
     for _ in range(2):
         logging.getLogger(str(tmp_path))
         train(tmp_path / "c", keeps(ALIKE[name]()))
+
+
+def early():
+    """A function that remembers what is not there yet."""
+    if False:
+        later = 0
+    return lambda: later
 
 
 class Learning(nn.Linear):

@@ -5,7 +5,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from lib.training import CheckpointError, fit, load_weights, pretrained
+from lib.training import CheckpointError, checkpoint, fit, load_weights, pretrained
 
 
 def made(outputs=2):
@@ -28,6 +28,38 @@ def test_a_training_is_loaded_as_fit_left_it(tmp_path, ema):
     told = load_weights(path, other.train())
     assert same(model, other) and not other.training
     assert told["size"] == "2" and told["images"] == "40" and told["loss"] == str(history["loss"][-1])
+
+
+def test_each_tensor_is_read_once_and_none_to_say_how_far_a_training_is(tmp_path, monkeypatch):
+    path, model = tmp_path / "c.safetensors", made()
+    fit(model, loss, torch.randn(64, 3), images=40, batch_size=8, ema=0.9, checkpoint=path, show=False)
+    asked, real = [], checkpoint.safe_open
+
+    class Counting:
+        """An opened file that notes which tensors it is asked for."""
+
+        def __init__(self, *arguments):
+            self.opened = real(*arguments)
+
+        def __enter__(self):
+            self.file = self.opened.__enter__()
+            return self
+
+        def __exit__(self, *error):
+            return self.opened.__exit__(*error)
+
+        def __getattr__(self, name):
+            return getattr(self.file, name)
+
+        def get_tensor(self, name):
+            asked.append(name)
+            return self.file.get_tensor(name)
+
+    monkeypatch.setattr(checkpoint, "safe_open", Counting)
+    metadata, count = checkpoint.read_metadata(path)
+    assert checkpoint.course(path, metadata, count).progress == "40 of 40 images" and not asked
+    load_weights(tmp_path / "c.safetensors", model)
+    assert len(asked) == len(set(asked)) == count
 
 
 @pytest.mark.parametrize("wrapped", [False, True])
