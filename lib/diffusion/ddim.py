@@ -23,7 +23,8 @@ from lib.checks import (
     readable,
     upcast,
 )
-from lib.diffusion.denoiser import Denoiser, Model, Prediction, check_eval, check_walk
+from lib.diffusion.asking import Model, check_eval
+from lib.diffusion.denoiser import Denoiser, Prediction, check_walk
 from lib.diffusion.process import GaussianDiffusion, check_process, gaussian, noise_like, shaped
 from lib.diffusion.schedule import times as times
 

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from lib.checks import check_count, check_finite, check_floats, check_option, upcast
-from lib.diffusion.denoiser import TARGETS, Denoiser, Model, check_eval, check_walk, model_output
+from lib.diffusion.asking import Model, check_eval
+from lib.diffusion.denoiser import TARGETS, Denoiser, check_walk, model_output
 from lib.diffusion.process import GaussianDiffusion, check_process, gaussian, noise_like, shaped
 from lib.diffusion.schedule import times
 

@@ -19,15 +19,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lib.checks import check_count, check_floats, check_integers, check_number, check_option, described
-from lib.diffusion.denoiser import (
-    VARIANCES,
-    Model,
-    call_model,
-    check_model,
-    model_output,
-    shifted,
-    slope,
-)
+from lib.diffusion.asking import Model, call_model, check_model
+from lib.diffusion.denoiser import VARIANCES, model_output, shifted, slope
 from lib.diffusion.process import GaussianDiffusion, check_process, noise_like
 from lib.diffusion.unet import (
     ChannelNorm,

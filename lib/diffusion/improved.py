@@ -17,8 +17,9 @@ from lib.checks import (
     check_number,
     upcast,
 )
+from lib.diffusion.asking import Model
 from lib.diffusion.ddpm import p_mean_variance, vlb_term
-from lib.diffusion.denoiser import Model, model_output
+from lib.diffusion.denoiser import model_output
 from lib.diffusion.process import GaussianDiffusion, check_process, noise_like
 
 

@@ -25,7 +25,8 @@ from lib.checks import (
     readable,
     upcast,
 )
-from lib.diffusion.denoiser import Model, call_model, check_eval, check_model, model_output, slope
+from lib.diffusion.asking import Model, call_model, check_eval, check_model
+from lib.diffusion.denoiser import model_output, slope
 from lib.diffusion.process import GaussianDiffusion, check_process, gaussian, noise_like, shaped
 
 Score = Callable[[Tensor, Tensor], Tensor]

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from lib.diffusion import GaussianDiffusion, ddim, ddpm, digit_unet, linear_betas, sample
-from lib.diffusion.denoiser import DOOR, call_model
+from lib.diffusion.asking import DOOR, call_model
 from lib.diffusion.guidance import EncoderUNet, classifier_free, classifier_guided, towards_class, towards_image
 from lib.diffusion.score import annealed_langevin, eps_from_score, langevin, score_matching
 
