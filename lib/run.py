@@ -170,7 +170,7 @@ def parser() -> argparse.ArgumentParser:
         command.add_argument("--overwrite", action="store_true", help="with --publish: in place of those there are")
     command = models.add_parser("experiment", help="a comparison of a chapter: run all of it and keep the numbers")
     command.add_argument("name", help="a module of lib.recipes.experiments")
-    command.add_argument("--jobs", type=int, default=1, help="runs at a time, each on one thread (default: %(default)s)")
+    command.add_argument("--jobs", type=int, default=1, help="runs at a time, one thread each (default: %(default)s)")
     for name in ("autoencoder", "vae"):
         command = models.choices[name]
         command.add_argument("--latent-dim", type=int, default=16, help="length of the code (default: %(default)s)")

@@ -63,7 +63,7 @@ class EMA:
         Raises ValueError where a tensor of the model is gone or has another shape.
         """
         if any(
-            table.get(key) is not held or (kind and (held.dtype, held.device) != kind)
+            table.get(key) is not held or (kind and (held.dtype, held.device) != kind)  # type: ignore[union-attr]
             for table, key, held, kind in self._held
         ):
             self._look_up()
