@@ -29,7 +29,7 @@ RECIPE: dict = {
 class LastOnly(SetCriterion):
     """No losses for the earlier layers of the decoder."""
 
-    def forward(self, outputs: dict, targets: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    def forward(self, outputs: dict, targets) -> dict[str, Tensor]:
         """As `SetCriterion.forward`, of the last layer and the proposals."""
         return super().forward({**outputs, "aux_outputs": []}, targets)
 

@@ -113,7 +113,7 @@ def parents(top: Tensor) -> Tensor:
     return top.repeat_interleave(2, 1).repeat_interleave(2, 2)
 
 
-def bits(seen: Tensor, new: Tensor, given: Tensor | None = None, new_given: Tensor | None = None) -> Tensor:
+def bits(seen: Tensor, new: Tensor, given: Tensor | None = None, new_given: Tensor = None) -> Tensor:  # type: ignore[assignment]
     """Bits that each place of maps `new` (N, h, w) costs, by a table of how often codes were `seen` there.
 
     With `given`, maps of equal shape, by one table for each given code.
@@ -143,7 +143,7 @@ def vocabulary(vectors: Tensor, count: int) -> VectorQuantizer:
 
 
 @torch.no_grad()
-def features(model: nn.Module, images: Tensor) -> tuple[Tensor, Tensor | None]:
+def features(model: nn.Module, images: Tensor) -> tuple:
     """What the last level quantises, and the codes of the level above it, if there is one."""
     if isinstance(model, VQVAE):
         return torch.cat([model.features(part) for part in images.split(500)]), None
@@ -182,9 +182,9 @@ def run(arm: str, seed: int) -> dict[str, float]:
     if arm != "one level":
         test = padded_digits("test", 1000)
         labels = load_mnist("test", default_device()).labels[:1000]
-        numbers |= {f"{level} moves": by for level, by in moved(model, test).items()}
-        numbers |= {f"read as the {level}": share for level, share in read_as(model, test, labels).items()}
-        numbers["top alone"] = F.mse_loss(levels(model, test)["top alone"], cut(test)).item()
+        numbers |= {f"{level} moves": by for level, by in moved(model, test).items()}  # type: ignore[arg-type]
+        numbers |= {f"read as the {level}": share for level, share in read_as(model, test, labels).items()}  # type: ignore[arg-type]
+        numbers["top alone"] = F.mse_loss(levels(model, test)["top alone"], cut(test)).item()  # type: ignore[arg-type]
     return numbers
 
 
