@@ -64,9 +64,8 @@ def _plain(value: object, deep: bool = True, inside: tuple[int, ...] = ()) -> ob
     """
     if value is None or isinstance(value, bool | int | float | str):
         return value
-    if id(value) in inside or isinstance(
-        value, nn.Module | nn.Parameter | torch.device
-    ):  # the device `fit` says itself
+    # Which device it is, `fit` says itself.
+    if id(value) in inside or isinstance(value, nn.Module | nn.Parameter | torch.device):
         return type(value).__name__
     if isinstance(value, Tensor | np.generic) or (isinstance(value, np.ndarray) and value.dtype != object):
         return _checksum(value)
